@@ -1,0 +1,114 @@
+"""Scores for multi-label predictions, from probabilities.
+
+Everywhere `y_true` is a 0/1 array and `y_prob` a float array, both of shape (n_examples, n_labels).
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, hamming_loss, precision_recall_fscore_support
+
+
+def check_arrays(y_true, y_prob):
+    """Raise ValueError unless the two arrays have one shape, y_true is 0/1 and y_prob lies in [0, 1]."""
+    y_true, y_prob = np.asarray(y_true), np.asarray(y_prob)
+    if y_true.shape != y_prob.shape or y_true.ndim != 2:
+        raise ValueError(f"y_true {y_true.shape} and y_prob {y_prob.shape} must have one shape (n_examples, n_labels)")
+    if not np.isin(y_true, (0, 1)).all():
+        raise ValueError("y_true must hold only 0 and 1")
+    if not (np.isfinite(y_prob).all() and y_prob.min(initial=0) >= 0 and y_prob.max(initial=0) <= 1):
+        raise ValueError("y_prob must hold probabilities between 0 and 1: apply a sigmoid to logits first")
+    return y_true.astype(int), y_prob.astype(float)
+
+
+def label_average_precision(y_true, y_prob):
+    """Average precision of each label; NaN where the label has no positive, so no ranking can be judged.
+
+    Returns a float array of shape (n_labels,).
+    """
+    y_true, y_prob = check_arrays(y_true, y_prob)
+    return np.array([average_precision_score(y_true[:, k], y_prob[:, k]) if y_true[:, k].any() else np.nan
+                     for k in range(y_true.shape[1])])
+
+
+def macro_average_precision(y_true, y_prob):
+    """Mean of the labels' average precision, over the labels that have a positive."""
+    scores = label_average_precision(y_true, y_prob)
+    return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+
+
+def bootstrap_interval(y_true, y_prob, score=macro_average_precision, n_draws=300, level=0.95, seed=0):
+    """Percentile interval of a score when the examples are drawn again with replacement (Efron, 1979).
+
+    Parameters
+    ----------
+    score : callable (y_true, y_prob) -> float
+    n_draws : int
+    level : float
+
+    Returns
+    -------
+    (low, high) : float
+    """
+    y_true, y_prob = check_arrays(y_true, y_prob)
+    rng = np.random.default_rng(seed)
+    draws = [score(y_true[rows], y_prob[rows]) for rows in rng.integers(0, len(y_true), (n_draws, len(y_true)))]
+    low, high = np.nanpercentile(draws, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
+def hamming_score(y_true, y_pred):
+    """Mean over examples of |true and predicted| / |true or predicted|; 1 where both are empty.
+
+    Godbole and Sarawagi (2004), who call it accuracy. scikit-learn's `jaccard_score(average="samples")` is the same but for
+    the value at empty sets.
+    """
+    y_true, y_pred = np.asarray(y_true, bool), np.asarray(y_pred, bool)
+    both, either = (y_true & y_pred).sum(1), (y_true | y_pred).sum(1)
+    return float(np.where(either == 0, 1.0, both / np.maximum(either, 1)).mean())
+
+
+def decision_scores(y_true, y_prob, thresholds=0.5):
+    """The scores that need decisions: 1 where y_prob >= thresholds (one for all, or one a label).
+
+    Returns a dict: subset accuracy, F1 micro / macro / samples, Hamming loss, Hamming score.
+    """
+    y_true, y_prob = check_arrays(y_true, y_prob)
+    y_pred = (y_prob >= np.asarray(thresholds)).astype(int)
+    return {
+        "subset accuracy": accuracy_score(y_true, y_pred),
+        "F1 micro": f1_score(y_true, y_pred, average="micro", zero_division=0),
+        "F1 macro": f1_score(y_true, y_pred, average="macro", zero_division=0),
+        "F1 samples": f1_score(y_true, y_pred, average="samples", zero_division=1),
+        "Hamming loss": hamming_loss(y_true, y_pred),
+        "Hamming score": hamming_score(y_true, y_pred),
+    }
+
+
+def per_label_table(y_true, y_prob, label_names, thresholds=0.5):
+    """A DataFrame with a row a label: support, average precision, threshold, precision, recall, F1."""
+    y_true, y_prob = check_arrays(y_true, y_prob)
+    thresholds = np.broadcast_to(np.asarray(thresholds, float), y_prob.shape[1:])
+    precision, recall, f1, support = precision_recall_fscore_support(y_true, (y_prob >= thresholds).astype(int), average=None,
+                                                                    labels=range(y_true.shape[1]), zero_division=0)
+    return pd.DataFrame({"support": support, "AP": label_average_precision(y_true, y_prob), "threshold": thresholds,
+                         "precision": precision, "recall": recall, "F1": f1}, index=list(label_names))
+
+
+def compare(y_true, predictions, thresholds=0.5):
+    """Put models side by side.
+
+    Parameters
+    ----------
+    predictions : dict
+        From the model's name to its y_prob.
+
+    Returns
+    -------
+    pandas.DataFrame, a row a model: macro-AP with its 95% interval, then `decision_scores` at the thresholds.
+    """
+    rows = {}
+    for name, y_prob in predictions.items():
+        low, high = bootstrap_interval(y_true, y_prob)
+        rows[name] = {"macro-AP": macro_average_precision(y_true, y_prob), "low": low, "high": high,
+                      **decision_scores(y_true, y_prob, thresholds)}
+    return pd.DataFrame.from_dict(rows, orient="index")

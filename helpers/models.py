@@ -1,0 +1,146 @@
+"""The classifiers: the hand-written one, the library's, and the baselines that a fine-tuned model has to beat."""
+
+import logging
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+
+class DistilBERTClass(torch.nn.Module):
+    """An encoder, its first token, and two linear layers that end in one logit a label.
+
+    Parameters
+    ----------
+    checkpoint : str or path
+        Any encoder that AutoModel loads.
+    n_labels : int
+    dropout : float
+    """
+
+    def __init__(self, checkpoint, n_labels, dropout=0.2):
+        super().__init__()
+        self.encoder = AutoModel.from_pretrained(checkpoint)
+        width = self.encoder.config.hidden_size
+        self.pre_classifier = torch.nn.Linear(width, width)
+        self.dropout = torch.nn.Dropout(dropout)
+        self.classifier = torch.nn.Linear(width, n_labels)
+
+    def forward(self, input_ids, attention_mask):
+        """Logits, float32 of shape (batch, n_labels), from int64 tensors of shape (batch, length)."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        first_token = hidden[:, 0]
+        pooled = self.dropout(torch.relu(self.pre_classifier(first_token)))
+        return self.classifier(pooled)
+
+
+@contextmanager
+def quiet_loading():
+    """Silence the progress widget and the report of newly initialised weights while a model is loaded."""
+    bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def load_tokenizer(checkpoint):
+    """The tokenizer of a checkpoint (a folder or a hub name)."""
+    return AutoTokenizer.from_pretrained(checkpoint)
+
+
+def load_model(checkpoint, label_names=None, **config):
+    """A multi-label AutoModelForSequenceClassification, without widgets; says which weights are new.
+
+    Parameters
+    ----------
+    checkpoint : str or path
+    label_names : list of str, optional
+        Sets id2label and the size of the head. None: a fine-tuned model, loaded as it was saved.
+    **config : further entries of the model's config, for instance seq_classif_dropout.
+    """
+    if label_names is not None:
+        config.update(num_labels=len(label_names), problem_type="multi_label_classification",
+                      id2label=dict(enumerate(label_names)), label2id={name: i for i, name in enumerate(label_names)})
+    with quiet_loading():
+        model, report = AutoModelForSequenceClassification.from_pretrained(checkpoint, output_loading_info=True, **config)
+    if report["missing_keys"]:
+        print("Newly initialised, to be learned:", ", ".join(sorted(report["missing_keys"])))
+    return model
+
+
+def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="cpu"):
+    """Mean-pooled hidden states of a frozen encoder.
+
+    Returns
+    -------
+    float32 array of shape (n_texts, hidden_size), in the order of the texts, each row of length 1.
+    """
+    texts = list(texts)
+    tokenizer = load_tokenizer(checkpoint)
+    with quiet_loading():
+        encoder = AutoModel.from_pretrained(checkpoint).to(device).eval()
+    vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
+    by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for start in range(0, len(texts), batch_size):
+        rows = by_length[start:start + batch_size]
+        inputs = tokenizer([texts[i] for i in rows], truncation=True, max_length=max_len, padding=True,
+                           return_tensors="pt", return_token_type_ids=False).to(device)
+        with torch.inference_mode():
+            hidden = encoder(**inputs).last_hidden_state
+        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        vectors[rows] = torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
+    return vectors
+
+
+def _one_per_label(X_train, y_train, X, seed):
+    """Probabilities of balanced logistic regressions, one a label; a label that never varies gets its share."""
+    from sklearn.linear_model import LogisticRegression
+
+    y_prob = np.zeros((X.shape[0], y_train.shape[1]))
+    for k in range(y_train.shape[1]):
+        if y_train[:, k].min() == y_train[:, k].max():
+            y_prob[:, k] = y_train[0, k]
+        else:
+            model = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=seed)
+            y_prob[:, k] = model.fit(X_train, y_train[:, k]).predict_proba(X)[:, 1]
+    return y_prob
+
+
+def all_zeros(texts, y_train, new_texts):
+    """Probability 0 for every label: what "predict nothing" scores. Shape (n_new, n_labels)."""
+    return np.zeros((len(new_texts), y_train.shape[1]))
+
+
+def label_prior(texts, y_train, new_texts):
+    """Each label's share in train, for every text. Shape (n_new, n_labels)."""
+    return np.tile(y_train.mean(axis=0), (len(new_texts), 1))
+
+
+def tfidf_regression(texts, y_train, new_texts, seed=0):
+    """TF-IDF of words and word pairs, and a balanced logistic regression a label. Shape (n_new, n_labels)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    try:
+        X_train = vectorizer.fit_transform(texts)
+    except ValueError:  # no text holds a word of two letters or more
+        warnings.warn("TF-IDF found no words in the training texts; the baseline falls back to the label prior", stacklevel=2)
+        return label_prior(texts, y_train, new_texts)
+    return _one_per_label(X_train, y_train, vectorizer.transform(new_texts), seed)
+
+
+def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, device="cpu", seed=0):
+    """Frozen encoder, mean-pooled, and a balanced logistic regression a label. Shape (n_new, n_labels)."""
+    X_train = sentence_embeddings(checkpoint, texts, max_len, device=device)
+    return _one_per_label(X_train, y_train, sentence_embeddings(checkpoint, new_texts, max_len, device=device), seed)
+
+
