@@ -4,5 +4,10 @@ data, tokenization, models, training, metrics, thresholds, inference; and the pl
 Importing this package loads nothing heavy.
 """
 
+import warnings
+
 COURSE = "multilabel-course"
 __version__ = "0.1.0"
+
+# tqdm warns at import where ipywidgets is not installed; the course stores no widgets and wants none.
+warnings.filterwarnings("ignore", message="IProgress not found")

@@ -36,24 +36,37 @@ def macro_average_precision(y_true, y_prob):
     return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
 
-def bootstrap_interval(y_true, y_prob, score=macro_average_precision, n_draws=300, level=0.95, seed=0):
-    """Percentile interval of a score when the examples are drawn again with replacement (Efron, 1979).
+def resampled_macro_ap(y_true, y_prob, n_draws=1000, seed=0):
+    """Macro-AP on examples drawn again with replacement (the bootstrap; Efron, 1979).
 
-    Parameters
-    ----------
-    score : callable (y_true, y_prob) -> float
-    n_draws : int
-    level : float
+    With one seed and one number of examples the draws are the same for every model, so the difference of two results
+    is the difference on the same examples. A draw of n examples is a weight (how often) on each of them: every label is sorted
+    once, and all draws are scored together.
 
     Returns
     -------
-    (low, high) : float
+    float array of shape (n_draws,); a label without a positive in a draw is left out of that draw's mean.
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
-    rng = np.random.default_rng(seed)
-    draws = [score(y_true[rows], y_prob[rows]) for rows in rng.integers(0, len(y_true), (n_draws, len(y_true)))]
-    low, high = np.nanpercentile(draws, [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)
+    n_examples, n_labels = y_true.shape
+    weights = np.random.default_rng(seed).multinomial(n_examples, np.full(n_examples, 1 / n_examples), size=n_draws)
+    scores = np.full((n_labels, n_draws), np.nan)
+    for k in range(n_labels):
+        order = np.argsort(-y_prob[:, k], kind="stable")
+        last_of_ties = np.append(np.diff(y_prob[order, k]) != 0, True)
+        drawn = np.cumsum(weights[:, order], axis=1)[:, last_of_ties]
+        hits = np.cumsum(weights[:, order] * y_true[order, k], axis=1)[:, last_of_ties]
+        some = hits[:, -1] > 0
+        precision = hits[some] / np.maximum(drawn[some], 1)
+        recall_steps = np.diff(hits[some], axis=1, prepend=0) / hits[some, -1:]
+        scores[k, some] = (precision * recall_steps).sum(axis=1)
+    with_positive = np.isfinite(scores).sum(axis=0)
+    return np.nansum(scores, axis=0) / np.where(with_positive, with_positive, np.nan)
+
+
+def interval(draws, level=0.95):
+    """The (low, high) percentiles between which `level` of the draws lie."""
+    return tuple(float(value) for value in np.nanpercentile(draws, [50 * (1 - level), 50 * (1 + level)]))
 
 
 def hamming_score(y_true, y_pred):
@@ -108,7 +121,7 @@ def compare(y_true, predictions, thresholds=0.5):
     """
     rows = {}
     for name, y_prob in predictions.items():
-        low, high = bootstrap_interval(y_true, y_prob)
+        low, high = interval(resampled_macro_ap(y_true, y_prob))
         rows[name] = {"macro-AP": macro_average_precision(y_true, y_prob), "low": low, "high": high,
                       **decision_scores(y_true, y_prob, thresholds)}
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -39,7 +39,7 @@ class DistilBERTClass(torch.nn.Module):
 
 @contextmanager
 def quiet_loading():
-    """Silence the progress widget and the report of newly initialised weights while a model is loaded."""
+    """Silence the progress bar and the report of newly initialised weights while a model is loaded."""
     bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity(logging.ERROR)

@@ -49,6 +49,15 @@ def show_error():
         raise AssertionError("this block was meant to fail and did not")
 
 
+def quiet_libraries():
+    """No progress bars from transformers and datasets: in a stored notebook they are noise that differs each time."""
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+
+
 def seed_everything(seed):
     """Seed Python, NumPy and PyTorch."""
     import torch
@@ -163,6 +172,7 @@ class Run:
     def __post_init__(self):
         import torch
 
+        quiet_libraries()
         seed_everything(self.seed)
         self.device = pick_device()
         self.precision = pick_precision(self.device)

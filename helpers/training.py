@@ -217,8 +217,13 @@ def save_results(run, trainer, tokenizer, splits, seconds):
 
     Returns the validation probabilities, float array of shape (n_examples, n_labels).
     """
-    y_prob = torch.sigmoid(torch.as_tensor(trainer.predict(trainer.eval_dataset).predictions).float()).numpy()
+    # Grouping by length reorders the rows of predict(), too; row i of the result has to be row i of the data.
+    trainer.args.train_sampling_strategy = "random"
+    output = trainer.predict(trainer.eval_dataset)
+    y_prob = torch.sigmoid(torch.as_tensor(output.predictions).float()).numpy()
     y_true = label_matrix(splits["validation"])
+    if not np.array_equal(output.label_ids, y_true):
+        raise RuntimeError("the Trainer returned the rows in another order than it was given them")
     run.save_model(trainer.model, tokenizer, tune_thresholds(y_true, y_prob))
     run.save_predictions("validation", splits["validation"], y_prob)
     run.record("fine-tuned", "validation", {"macro-AP": macro_average_precision(y_true, y_prob), **decision_scores(y_true, y_prob)}, seconds)

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, jaccard_score
+
+from helpers import metrics
+
+
+@pytest.fixture()
+def arrays():
+    rng = np.random.default_rng(0)
+    y_true = (rng.random((80, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(int)
+    y_prob = np.clip(0.3 * y_true + rng.random((80, 4)).round(1) * 0.7, 0, 1)  # rounded, so that there are ties
+    return y_true, y_prob
+
+
+def test_macro_average_precision_is_the_librarys(arrays):
+    assert metrics.macro_average_precision(*arrays) == pytest.approx(average_precision_score(*arrays, average="macro"))
+
+
+def test_a_label_without_positives_is_left_out_not_counted_as_zero(arrays):
+    y_true, y_prob = arrays
+    y_true = y_true.copy()
+    y_true[:, 3] = 0
+    assert np.isnan(metrics.label_average_precision(y_true, y_prob)[3])
+    assert metrics.macro_average_precision(y_true, y_prob) == pytest.approx(metrics.macro_average_precision(y_true[:, :3], y_prob[:, :3]))
+
+
+def test_trivial_answers_get_the_labels_shares(arrays):
+    y_true, _ = arrays
+    for constant in (0.0, 0.3):
+        assert metrics.macro_average_precision(y_true, np.full(y_true.shape, constant)) == pytest.approx(y_true.mean())
+
+
+def test_resampling_equals_scoring_the_resampled_rows(arrays):
+    y_true, y_prob = arrays
+    draws = metrics.resampled_macro_ap(y_true, y_prob, n_draws=5, seed=7)
+    weights = np.random.default_rng(7).multinomial(80, np.full(80, 1 / 80), size=5)
+    for draw, counts in zip(draws, weights, strict=True):
+        rows = np.repeat(np.arange(80), counts)
+        assert draw == pytest.approx(metrics.macro_average_precision(y_true[rows], y_prob[rows]))
+
+
+def test_the_interval_holds_the_score_and_shrinks_with_more_examples(arrays):
+    y_true, y_prob = arrays
+    low, high = metrics.interval(metrics.resampled_macro_ap(y_true, y_prob))
+    assert low < metrics.macro_average_precision(y_true, y_prob) < high
+    more = metrics.interval(metrics.resampled_macro_ap(np.tile(y_true, (9, 1)), np.tile(y_prob, (9, 1))))
+    assert more[1] - more[0] < 0.5 * (high - low)
+
+
+def test_hamming_score_by_hand_and_against_jaccard(arrays):
+    y_true = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]])
+    y_pred = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0], [1, 0, 0]])
+    assert metrics.hamming_score(y_true, y_pred) == (1 + 0.5 + 1 + 0) / 4
+    some, decided = arrays[0], arrays[1] >= 0.5
+    filled = some.any(1) | decided.any(1)
+    assert metrics.hamming_score(some[filled], decided[filled]) == pytest.approx(jaccard_score(some[filled], decided[filled], average="samples", zero_division=0))
+
+
+def test_decision_scores_by_hand():
+    y_true = np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
+    scores = metrics.decision_scores(y_true, np.array([[0.9, 0.1], [0.7, 0.4], [0.2, 0.3], [0.6, 0.1]]))
+    assert scores["subset accuracy"] == 2 / 4
+    assert scores["Hamming loss"] == 3 / 8
+    assert scores["F1 micro"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 2))
+    assert scores["F1 macro"] == pytest.approx((4 / 5 + 0) / 2)
+    lower = metrics.decision_scores(y_true, np.array([[0.9, 0.1], [0.7, 0.4], [0.2, 0.3], [0.6, 0.1]]), [0.65, 0.35])
+    assert lower["subset accuracy"] == 3 / 4
+
+
+def test_per_label_table_and_compare(arrays):
+    y_true, y_prob = arrays
+    table = metrics.per_label_table(y_true, y_prob, list("abcd"), [0.5, 0.4, 0.3, 0.2])
+    assert table.loc["a", "support"] == y_true[:, 0].sum()
+    assert table["threshold"].tolist() == [0.5, 0.4, 0.3, 0.2]
+    both = metrics.compare(y_true, {"model": y_prob, "all zeros": np.zeros_like(y_prob)})
+    assert both.loc["model", "macro-AP"] > both.loc["all zeros", "macro-AP"]
+    assert both.loc["all zeros", "F1 macro"] == 0
+
+
+@pytest.mark.parametrize(("y_true", "y_prob", "message"), [
+    (np.ones((3, 2)), np.ones((3, 3)), "one shape"),
+    (np.ones(3), np.ones(3), "n_examples, n_labels"),
+    (np.full((3, 2), 2), np.ones((3, 2)), "only 0 and 1"),
+    (np.ones((3, 2)), np.full((3, 2), 3.7), "apply a sigmoid"),
+    (np.ones((3, 2)), np.full((3, 2), np.nan), "probabilities"),
+])
+def test_arrays_that_cannot_be_scored_are_refused(y_true, y_prob, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.macro_average_precision(y_true, y_prob)
