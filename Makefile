@@ -12,11 +12,14 @@ run: $(STAMP)  ## execute the six notebooks on the embedded data; the results ar
 
 test: $(STAMP)  ## lint, unit tests, every notebook once from an empty folder
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet helpers tests benchmarks
 	$(OFFLINE) $(BIN)/python -m pytest -m "not all"
 
 test-all: $(STAMP)  ## also each notebook alone first, a reader's own data, Colab's set-up cell
 	$(BIN)/ruff check .
-	$(OFFLINE) $(BIN)/python -m pytest
+	$(BIN)/ruff format --check --quiet helpers tests benchmarks
+	$(OFFLINE) $(BIN)/python -m pytest -m "not needs_registry"
+	$(BIN)/python -m pytest -m needs_registry
 
 lab: $(STAMP)  ## JupyterLab on the course
 	$(BIN)/jupyter lab notebooks

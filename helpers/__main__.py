@@ -18,11 +18,15 @@ def main(arguments=None):
     run = commands.add_parser("run", help="execute the notebooks")
     run.add_argument("notebooks", nargs="*", help="which ones, by the start of their names (01 04); default: all")
     run.add_argument("--profile", default=None, choices=("tiny", "full"))
-    run.add_argument("--dataset", default=None, help="DATASET for every notebook: a file, movies, comments or a hub name")
+    run.add_argument(
+        "--dataset", default=None, help="DATASET for every notebook: a file, movies, comments or a hub name"
+    )
     run.add_argument("--checkpoint", default=None, help="CHECKPOINT: a folder or a hub name")
     run.add_argument("--epochs", default=None, type=int)
     run.add_argument("--output-dir", default=None, help="where artefacts and executed notebooks go; default: build")
-    run.add_argument("--in-place", action="store_true", help="also store the outputs in notebooks/, as they are committed")
+    run.add_argument(
+        "--in-place", action="store_true", help="also store the outputs in notebooks/, as they are committed"
+    )
     options = parser.parse_args(arguments)
     try:
         return check_file(options.file) if options.command == "check" else run_notebooks(options)
@@ -50,6 +54,7 @@ def check_file(file):
 
 # Running the notebooks -------------------------------------------------------------------------------------------------
 
+
 def find_notebooks(root, wanted=()):
     """Notebooks of a clone whose names start with one of `wanted` (all when empty), in order."""
     found = sorted((Path(root) / "notebooks").glob("*.ipynb"))
@@ -66,8 +71,11 @@ def run_notebooks(options):
     root = runtime.find_clone() or runtime.find_clone(Path(__file__).parent)
     if root is None:
         raise CommandError("the notebooks were not found: call this inside a clone of the course")
-    parameters = {name.upper(): getattr(options, name) for name in ("profile", "dataset", "checkpoint", "epochs", "output_dir")
-                  if getattr(options, name) is not None}
+    parameters = {
+        name.upper(): getattr(options, name)
+        for name in ("profile", "dataset", "checkpoint", "epochs", "output_dir")
+        if getattr(options, name) is not None
+    }
     if options.dataset and Path(options.dataset).exists():
         parameters["DATASET"] = str(Path(options.dataset).resolve())
     if options.output_dir:
@@ -105,8 +113,15 @@ def execute(path, target, parameters):
 
     start, error = time.perf_counter(), None
     try:
-        notebook = papermill.execute_notebook(str(path), str(target), parameters=parameters, cwd=str(path.parent), kernel_name="python3",
-                                              progress_bar={"desc": path.stem, "unit": "cell"}, log_output=False)
+        notebook = papermill.execute_notebook(
+            str(path),
+            str(target),
+            parameters=parameters,
+            cwd=str(path.parent),
+            kernel_name="python3",
+            progress_bar={"desc": path.stem, "unit": "cell"},
+            log_output=False,
+        )
         if not any(cell.get("execution_count") for cell in notebook.cells if cell.cell_type == "code"):
             error = "no cell was executed"
     except PapermillExecutionError as failure:
@@ -129,8 +144,10 @@ def store(executed, path):
     import nbformat
 
     notebook = nbformat.read(executed, as_version=4)
-    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                         "language_info": {"name": "python"}}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = {"tags": tags} if tags else {}
@@ -151,7 +168,7 @@ def headline_scores(output, since):
     for (notebook, split), rows in scores.groupby(["notebook", "split"], sort=False):
         pairs = ", ".join(f"{model} {value:.3f}" for model, value in zip(rows["model"], rows["value"], strict=True))
         texts.setdefault(notebook, []).append(f"{split} macro-AP: {pairs}")
-    return {notebook: lines for notebook, lines in texts.items()}
+    return dict(texts.items())
 
 
 def print_table(results, scores):

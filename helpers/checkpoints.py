@@ -148,8 +148,11 @@ def convert(source, target):
         for layer in range(config.n_layers):
             for old, new in parts.items():
                 renamed[f"transformer.layer.{layer}.{new}.{kind}"] = weights[f"encoder.layer.{layer}.{old}.{kind}"]
-    save_file({name: tensor.contiguous() for name, tensor in renamed.items()}, target / "model.safetensors",
-              metadata={"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in renamed.items()},
+        target / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     config.save_pretrained(target)
     AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(target)
 

@@ -20,8 +20,16 @@ import numpy as np
 import pandas as pd
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
-               "dev": "validation", "test": "test", "testing": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 TEXT_COLUMNS = ("text", "comment_text")
 SEPARATORS = "|;,"
 FRACTIONS = {"train": 0.70, "validation": 0.15, "test": 0.15}
@@ -55,7 +63,12 @@ def embedded_path(name):
     for folder in (here.parent / "data", here / "_data"):
         if (folder / f"{name}.csv").exists():
             return folder / f"{name}.csv"
-    raise DataError(name, ["the embedded data set is not installed; reinstall the course: pip install --force-reinstall multilabel-course"])
+    raise DataError(
+        name,
+        [
+            "the embedded data set is not installed; reinstall the course: pip install --force-reinstall multilabel-course"
+        ],
+    )
 
 
 def read_splits(source, allow_hub=True):
@@ -82,22 +95,27 @@ def read_splits(source, allow_hub=True):
 
     frame = check_frame(source, *_load(source, allow_hub))
     names = frame.attrs["label_names"]
-    features = datasets.Features({
-        "id": datasets.Value("string"),
-        "text": datasets.Value("string"),
-        "labels": datasets.Sequence(datasets.Value("float32")),
-        "label_ids": datasets.Sequence(datasets.ClassLabel(names=names)),
-    })
+    features = datasets.Features(
+        {
+            "id": datasets.Value("string"),
+            "text": datasets.Value("string"),
+            "labels": datasets.Sequence(datasets.Value("float32")),
+            "label_ids": datasets.Sequence(datasets.ClassLabel(names=names)),
+        }
+    )
     splits = datasets.DatasetDict()
     for split in SPLITS:
         part = frame[frame["split"] == split]
         matrix = np.stack(part["labels"].to_list())
-        splits[split] = datasets.Dataset.from_dict({
-            "id": part["id"].to_list(),
-            "text": part["text"].to_list(),
-            "labels": matrix,
-            "label_ids": [np.flatnonzero(row).tolist() for row in matrix],
-        }, features=features)
+        splits[split] = datasets.Dataset.from_dict(
+            {
+                "id": part["id"].to_list(),
+                "text": part["text"].to_list(),
+                "labels": matrix,
+                "label_ids": [np.flatnonzero(row).tolist() for row in matrix],
+            },
+            features=features,
+        )
     return splits
 
 
@@ -114,6 +132,7 @@ def label_matrix(part):
 
 
 # Reading files -------------------------------------------------------------------------------------------------------
+
 
 def _load(source, allow_hub):
     """Return (frame as found, function from position to the row's name in that source)."""
@@ -133,9 +152,18 @@ def _load(source, allow_hub):
         return frame, (lambda i: f"row {i + 2}") if path.suffix.lower() == ".csv" else (lambda i: f"row {i + 1}")
     if path.exists() and path.is_file():
         raise DataError(source, [f"unknown extension {path.suffix!r}; save the file as .csv, .jsonl or .parquet"])
-    if not allow_hub or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)) or path.suffix.lower() in {".tsv", ".txt", ".xlsx", ".json"}:
-        raise DataError(source, ['there is no such file; DATASET takes "movies", "comments", a .csv, .jsonl or .parquet file, '
-                                 'or a hub name as in "owner/name"'])
+    if (
+        not allow_hub
+        or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source))
+        or path.suffix.lower() in {".tsv", ".txt", ".xlsx", ".json"}
+    ):
+        raise DataError(
+            source,
+            [
+                'there is no such file; DATASET takes "movies", "comments", a .csv, .jsonl or .parquet file, '
+                'or a hub name as in "owner/name"'
+            ],
+        )
     return _read_hub(str(source)), lambda i: f"row {i + 1}"
 
 
@@ -147,18 +175,31 @@ def _read_csv(path):
             raise DataError(path.name, ["the file is empty; it needs a header and at least ten rows"])
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice:
-            raise DataError(path.name, [f"row 1, column {name!r}: the column appears {header.count(name)} times; rename or remove one" for name in twice])
+            raise DataError(
+                path.name,
+                [
+                    f"row 1, column {name!r}: the column appears {header.count(name)} times; rename or remove one"
+                    for name in twice
+                ],
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # "NA", "None" and "null" are texts that people write; only an empty field is empty.
-            return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, encoding="utf-8-sig")
+            return pd.read_csv(
+                path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, encoding="utf-8-sig"
+            )
     except UnicodeDecodeError as error:
         raise DataError(path.name, [_where_not_utf8(path)]) from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        what = (f"row {found[2]}: {found[3]} fields where the header has {found[1]}" if found
-                else f"the rows do not fit the header ({str(error).strip()})")
-        raise DataError(path.name, [f'{what}; put texts that hold commas or line breaks between double quotes']) from error
+        what = (
+            f"row {found[2]}: {found[3]} fields where the header has {found[1]}"
+            if found
+            else f"the rows do not fit the header ({str(error).strip()})"
+        )
+        raise DataError(
+            path.name, [f"{what}; put texts that hold commas or line breaks between double quotes"]
+        ) from error
 
 
 def _where_not_utf8(path):
@@ -170,10 +211,12 @@ def _where_not_utf8(path):
                 header, field = [], 0
             else:
                 header = path.read_bytes().split(b"\n")[0].decode("utf-8-sig", "replace").strip().split(",")
-                field = len(next(csv.reader([line[:error.start].decode("latin-1") + "x"]))) - 1
+                field = len(next(csv.reader([line[: error.start].decode("latin-1") + "x"]))) - 1
             column = f", column {header[field]!r}" if field < len(header) else ""
-            return (f"row {number}{column}: the byte 0x{line[error.start]:02x} is not UTF-8; save the file as UTF-8 "
-                    "(in a spreadsheet: 'CSV UTF-8')")
+            return (
+                f"row {number}{column}: the byte 0x{line[error.start]:02x} is not UTF-8; save the file as UTF-8 "
+                "(in a spreadsheet: 'CSV UTF-8')"
+            )
     return "the file is not UTF-8; save it as UTF-8"
 
 
@@ -190,7 +233,9 @@ def _read_jsonl(path):
                         raise ValueError("not an object")
                     records.append(record)
                 except ValueError:
-                    faults.append(f"row {number}: not a JSON object; each line is one, as {{\"text\": \"...\", \"labels\": [\"a\"]}}")
+                    faults.append(
+                        f'row {number}: not a JSON object; each line is one, as {{"text": "...", "labels": ["a"]}}'
+                    )
     except UnicodeDecodeError as error:
         raise DataError(path.name, [_where_not_utf8(path)]) from error
     if faults:
@@ -213,8 +258,13 @@ def _read_hub(name):
     try:
         loaded = datasets.load_dataset(name)
     except Exception as error:  # the hub client raises some twenty kinds; the reader needs one sentence
-        raise DataError(name, [f"no such file, and the hub data set could not be loaded ({type(error).__name__}: "
-                               f"{str(error).splitlines()[0][:200]}); check the name and the network"]) from error
+        raise DataError(
+            name,
+            [
+                f"no such file, and the hub data set could not be loaded ({type(error).__name__}: "
+                f"{str(error).splitlines()[0][:200]}); check the name and the network"
+            ],
+        ) from error
     frames = []
     for split, part in loaded.items():
         frame = part.to_pandas()
@@ -231,6 +281,7 @@ def _read_hub(name):
 
 
 # Checking ------------------------------------------------------------------------------------------------------------
+
 
 def check_frame(source, frame, row_name):
     """Check a frame as read and bring it to the columns id, text, labels (a float32 vector a row) and split.
@@ -254,7 +305,12 @@ def check_frame(source, frame, row_name):
     faults, notes = [], []
     text = next((name for name in TEXT_COLUMNS if name in frame.columns), None)
     if text is None:
-        raise DataError(source, [f"column 'text' is missing; the columns are {', '.join(map(str, frame.columns))}: rename the one with the texts to 'text'"])
+        raise DataError(
+            source,
+            [
+                f"column 'text' is missing; the columns are {', '.join(map(str, frame.columns))}: rename the one with the texts to 'text'"
+            ],
+        )
     for i, value in enumerate(frame[text]):
         if not isinstance(value, str):
             faults.append(f"{row_name(i)}, column {text!r}: {value!r} is not a text; write one or delete the row")
@@ -271,7 +327,9 @@ def check_frame(source, frame, row_name):
     if "split" in frame:
         split = frame["split"].astype(str).str.strip().str.lower().map(SPLIT_NAMES)
         for i in np.flatnonzero(split.isna()):
-            faults.append(f"{row_name(i)}, column 'split': {frame['split'].iloc[i]!r} is none of train, validation, test; write one of them or leave the column out")
+            faults.append(
+                f"{row_name(i)}, column 'split': {frame['split'].iloc[i]!r} is none of train, validation, test; write one of them or leave the column out"
+            )
     if not faults and not matrix.any():
         faults.append("no label is used in any row; check the label columns")
     if not faults and len(frame) < 10:
@@ -283,13 +341,20 @@ def check_frame(source, frame, row_name):
     missing = [name for name in SPLITS if split is None or name not in set(split)]
     if "train" in missing:
         if split is not None:
-            raise DataError(source, ["column 'split' has no train row; mark the rows to learn from with train, or leave the column out"])
+            raise DataError(
+                source,
+                ["column 'split' has no train row; mark the rows to learn from with train, or leave the column out"],
+            )
         out["split"] = split_rows(out["text"], matrix)
     else:
         out["split"] = split.to_list()
         if missing:  # carve what is missing out of train
             inside = np.flatnonzero(out["split"] == "train")
-            parts = split_rows(out["text"].iloc[inside], matrix[inside], {"train": 1 - 0.15 * len(missing), **dict.fromkeys(missing, 0.15)})
+            parts = split_rows(
+                out["text"].iloc[inside],
+                matrix[inside],
+                {"train": 1 - 0.15 * len(missing), **dict.fromkeys(missing, 0.15)},
+            )
             out.loc[inside, "split"] = parts
             notes.append(f"there was no {' and no '.join(missing)} split; it was taken out of train")
     for k, name in enumerate(names):
@@ -314,14 +379,18 @@ def _labels_from_lists(frame, row_name, faults):
                 try:
                     value = ast.literal_eval(text)
                 except (ValueError, SyntaxError):
-                    faults.append(f"{row_name(i)}, column 'labels': {text!r} is not a list; write it as [\"a\", \"b\"] or a|b")
+                    faults.append(
+                        f'{row_name(i)}, column \'labels\': {text!r} is not a list; write it as ["a", "b"] or a|b'
+                    )
                     value = []
             else:
                 value = [part for part in text.split(separator) if part.strip()]
         elif isinstance(value, (list, tuple, set, np.ndarray)):
             value = list(value)
         else:
-            faults.append(f"{row_name(i)}, column 'labels': {value!r} is neither a list nor a text; write [] for no label")
+            faults.append(
+                f"{row_name(i)}, column 'labels': {value!r} is neither a list nor a text; write [] for no label"
+            )
             value = []
         wrong = [item for item in value if not isinstance(item, str)]
         if wrong:
@@ -345,17 +414,24 @@ def _labels_from_columns(frame, row_name, faults, notes, text):
     if aside:
         notes.append(f"columns not used: {', '.join(aside)} (a label column holds 0 and 1)")
     if not labels:
-        raise DataError(frame.attrs.get("source", "the data"), [
-            f"there is neither a 'labels' column nor a column of 0 and 1 (the columns are {', '.join(map(str, frame.columns))}); "
-            "add labels joined by | or one 0/1 column a label"])
+        raise DataError(
+            frame.attrs.get("source", "the data"),
+            [
+                f"there is neither a 'labels' column nor a column of 0 and 1 (the columns are {', '.join(map(str, frame.columns))}); "
+                "add labels joined by | or one 0/1 column a label"
+            ],
+        )
     for name in labels:
         for i in np.flatnonzero(~numbers[name].isin([0, 1])):
-            faults.append(f"{row_name(i)}, column {name!r}: {frame[name].iloc[i]!r} is neither 0 nor 1; a label column holds nothing else")
+            faults.append(
+                f"{row_name(i)}, column {name!r}: {frame[name].iloc[i]!r} is neither 0 nor 1; a label column holds nothing else"
+            )
     matrix = np.stack([numbers[name].fillna(0) for name in labels], axis=1).astype(np.float32)
     return labels, matrix
 
 
 # Splitting -----------------------------------------------------------------------------------------------------------
+
 
 def split_rows(texts, matrix, fractions=FRACTIONS, seed=0):
     """Split rows so that label combinations keep their shares and equal texts stay together.
@@ -388,7 +464,9 @@ def split_rows(texts, matrix, fractions=FRACTIONS, seed=0):
     assigned = np.full(len(grouped), names[0], dtype=object)
     rest, share_left = np.arange(len(grouped)), 1.0
     for name in names[1:]:
-        splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=fractions[name] / share_left, random_state=seed)
+        splitter = MultilabelStratifiedShuffleSplit(
+            n_splits=1, test_size=fractions[name] / share_left, random_state=seed
+        )
         keep, taken = next(splitter.split(rest, grouped[rest]))
         assigned[rest[taken]] = name
         rest, share_left = rest[keep], share_left - fractions[name]

@@ -34,15 +34,21 @@ class Predictor:
 
         folder = Path(folder)
         if not (folder / "config.json").exists():
-            raise FileNotFoundError(f"{folder} holds no saved model (no config.json); run notebook 04 first, or give another folder")
+            raise FileNotFoundError(
+                f"{folder} holds no saved model (no config.json); run notebook 04 first, or give another folder"
+            )
         model = load_model(folder)
         if model.config.problem_type != "multi_label_classification":
-            raise ValueError(f"{folder}: problem_type is {model.config.problem_type!r}, so probabilities would come from a softmax; "
-                             "save the model with problem_type='multi_label_classification'")
+            raise ValueError(
+                f"{folder}: problem_type is {model.config.problem_type!r}, so probabilities would come from a softmax; "
+                "save the model with problem_type='multi_label_classification'"
+            )
         self.label_names = [model.config.id2label[i] for i in range(model.config.num_labels)]
         thresholds = getattr(model.config, "thresholds", None) or dict.fromkeys(self.label_names, 0.5)
         if set(thresholds) != set(self.label_names):
-            raise ValueError(f"{folder}: the thresholds are for {sorted(thresholds)}, the model's labels are {sorted(self.label_names)}")
+            raise ValueError(
+                f"{folder}: the thresholds are for {sorted(thresholds)}, the model's labels are {sorted(self.label_names)}"
+            )
         self.thresholds = np.array([thresholds[name] for name in self.label_names])
         self.pipeline = pipeline("text-classification", model=model, tokenizer=load_tokenizer(folder), device=device)
         self.max_len = max_len
@@ -75,7 +81,9 @@ class Predictor:
     def __call__(self, texts):
         """A DataFrame: text, the labels decided by the thresholds, and a probability column a label."""
         y_prob = self.probabilities(texts)
-        decided = [[name for name, on in zip(self.label_names, row, strict=True) if on] for row in y_prob >= self.thresholds]
+        decided = [
+            [name for name, on in zip(self.label_names, row, strict=True) if on] for row in y_prob >= self.thresholds
+        ]
         table = pd.DataFrame(y_prob, columns=self.label_names)
         table.insert(0, "labels", decided)
         table.insert(0, "text", list(texts))

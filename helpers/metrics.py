@@ -5,7 +5,13 @@ Everywhere `y_true` is a 0/1 array and `y_prob` a float array, both of shape (n_
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, hamming_loss, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    hamming_loss,
+    precision_recall_fscore_support,
+)
 
 
 def check_arrays(y_true, y_prob):
@@ -26,8 +32,12 @@ def label_average_precision(y_true, y_prob):
     Returns a float array of shape (n_labels,).
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
-    return np.array([average_precision_score(y_true[:, k], y_prob[:, k]) if y_true[:, k].any() else np.nan
-                     for k in range(y_true.shape[1])])
+    return np.array(
+        [
+            average_precision_score(y_true[:, k], y_prob[:, k]) if y_true[:, k].any() else np.nan
+            for k in range(y_true.shape[1])
+        ]
+    )
 
 
 def macro_average_precision(y_true, y_prob):
@@ -101,10 +111,20 @@ def per_label_table(y_true, y_prob, label_names, thresholds=0.5):
     """A DataFrame with a row a label: support, average precision, threshold, precision, recall, F1."""
     y_true, y_prob = check_arrays(y_true, y_prob)
     thresholds = np.broadcast_to(np.asarray(thresholds, float), y_prob.shape[1:])
-    precision, recall, f1, support = precision_recall_fscore_support(y_true, (y_prob >= thresholds).astype(int), average=None,
-                                                                    labels=range(y_true.shape[1]), zero_division=0)
-    return pd.DataFrame({"support": support, "AP": label_average_precision(y_true, y_prob), "threshold": thresholds,
-                         "precision": precision, "recall": recall, "F1": f1}, index=list(label_names))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        y_true, (y_prob >= thresholds).astype(int), average=None, labels=range(y_true.shape[1]), zero_division=0
+    )
+    return pd.DataFrame(
+        {
+            "support": support,
+            "AP": label_average_precision(y_true, y_prob),
+            "threshold": thresholds,
+            "precision": precision,
+            "recall": recall,
+            "F1": f1,
+        },
+        index=list(label_names),
+    )
 
 
 def compare(y_true, predictions, thresholds=0.5):
@@ -122,6 +142,10 @@ def compare(y_true, predictions, thresholds=0.5):
     rows = {}
     for name, y_prob in predictions.items():
         low, high = interval(resampled_macro_ap(y_true, y_prob))
-        rows[name] = {"macro-AP": macro_average_precision(y_true, y_prob), "low": low, "high": high,
-                      **decision_scores(y_true, y_prob, thresholds)}
+        rows[name] = {
+            "macro-AP": macro_average_precision(y_true, y_prob),
+            "low": low,
+            "high": high,
+            **decision_scores(y_true, y_prob, thresholds),
+        }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -67,10 +67,16 @@ def load_model(checkpoint, label_names=None, **config):
     **config : further entries of the model's config, for instance seq_classif_dropout.
     """
     if label_names is not None:
-        config.update(num_labels=len(label_names), problem_type="multi_label_classification",
-                      id2label=dict(enumerate(label_names)), label2id={name: i for i, name in enumerate(label_names)})
+        config.update(
+            num_labels=len(label_names),
+            problem_type="multi_label_classification",
+            id2label=dict(enumerate(label_names)),
+            label2id={name: i for i, name in enumerate(label_names)},
+        )
     with quiet_loading():
-        model, report = AutoModelForSequenceClassification.from_pretrained(checkpoint, output_loading_info=True, **config)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, output_loading_info=True, **config
+        )
     if report["missing_keys"]:
         print("Newly initialised, to be learned:", ", ".join(sorted(report["missing_keys"])))
     return model
@@ -90,9 +96,15 @@ def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="c
     vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for start in range(0, len(texts), batch_size):
-        rows = by_length[start:start + batch_size]
-        inputs = tokenizer([texts[i] for i in rows], truncation=True, max_length=max_len, padding=True,
-                           return_tensors="pt", return_token_type_ids=False).to(device)
+        rows = by_length[start : start + batch_size]
+        inputs = tokenizer(
+            [texts[i] for i in rows],
+            truncation=True,
+            max_length=max_len,
+            padding=True,
+            return_tensors="pt",
+            return_token_type_ids=False,
+        ).to(device)
         with torch.inference_mode():
             hidden = encoder(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
@@ -133,7 +145,9 @@ def tfidf_regression(texts, y_train, new_texts, seed=0):
     try:
         X_train = vectorizer.fit_transform(texts)
     except ValueError:  # no text holds a word of two letters or more
-        warnings.warn("TF-IDF found no words in the training texts; the baseline falls back to the label prior", stacklevel=2)
+        warnings.warn(
+            "TF-IDF found no words in the training texts; the baseline falls back to the label prior", stacklevel=2
+        )
         return label_prior(texts, y_train, new_texts)
     return _one_per_label(X_train, y_train, vectorizer.transform(new_texts), seed)
 
@@ -142,5 +156,3 @@ def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, device
     """Frozen encoder, mean-pooled, and a balanced logistic regression a label. Shape (n_new, n_labels)."""
     X_train = sentence_embeddings(checkpoint, texts, max_len, device=device)
     return _one_per_label(X_train, y_train, sentence_embeddings(checkpoint, new_texts, max_len, device=device), seed)
-
-

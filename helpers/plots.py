@@ -9,8 +9,17 @@ BLUE, ORANGE, GREY = "#2f6c9e", "#d9822b", "#9aa5ae"
 
 def set_style():
     """One look for all figures: light grid, readable sizes."""
-    sns.set_theme(style="whitegrid", rc={"figure.figsize": (7.5, 3.6), "figure.dpi": 110, "axes.titlelocation": "left",
-                                         "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False})
+    sns.set_theme(
+        style="whitegrid",
+        rc={
+            "figure.figsize": (7.5, 3.6),
+            "figure.dpi": 110,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        },
+    )
 
 
 def _axes(ax, height=3.6):
@@ -45,7 +54,17 @@ def model_scores(table, ax=None, title="Validation macro-AP"):
     table = table.iloc[::-1]
     ax = _axes(ax, 0.9 + 0.42 * len(table))
     spread = np.abs(table[["low", "high"]].to_numpy().T - table["macro-AP"].to_numpy())
-    ax.errorbar(table["macro-AP"], table.index, xerr=spread, fmt="o", color=BLUE, ecolor=GREY, elinewidth=2, capsize=4, markersize=8)
+    ax.errorbar(
+        table["macro-AP"],
+        table.index,
+        xerr=spread,
+        fmt="o",
+        color=BLUE,
+        ecolor=GREY,
+        elinewidth=2,
+        capsize=4,
+        markersize=8,
+    )
     for y, value in enumerate(table["macro-AP"]):
         ax.annotate(f"{value:.2f}", (value, y), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=9)
     ax.set(title=title, xlabel="macro-AP (bar: 95% interval over resampled examples)", ylabel="", xlim=(0, 1))
@@ -65,6 +84,10 @@ def lengths(n_tokens, max_len, ax=None):
     ax = _axes(ax)
     ax.hist(n_tokens, bins=40, color=BLUE)
     ax.axvline(max_len, color=ORANGE, linewidth=2)
-    ax.annotate(f" cut at {max_len}:\n {np.mean(n_tokens > max_len):.1%} of the texts", (max_len, ax.get_ylim()[1] * 0.8), color=ORANGE)
+    ax.annotate(
+        f" cut at {max_len}:\n {np.mean(n_tokens > max_len):.1%} of the texts",
+        (max_len, ax.get_ylim()[1] * 0.8),
+        color=ORANGE,
+    )
     ax.set(title="Length of the texts", xlabel="tokens, special tokens included", ylabel="number of texts")
     return ax

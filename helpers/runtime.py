@@ -25,10 +25,27 @@ import pandas as pd
 from helpers import __version__, checkpoints, data
 
 PROFILES = {
-    "tiny": {"checkpoint": "embedded", "max_len": 128, "train_batch_size": 16, "valid_batch_size": 64, "epochs": 4,
-             "learning_rate": 1e-4, "seed": 42},
-    "full": {"dataset": "google-research-datasets/go_emotions", "checkpoint": "distilbert/distilbert-base-uncased", "max_len": 128,
-             "train_batch_size": 32, "valid_batch_size": 128, "epochs": 3, "learning_rate": 5e-5, "seed": 42},
+    "tiny": {
+        "checkpoint": "embedded",
+        "max_len": 128,
+        "train_batch_size": 16,
+        "valid_batch_size": 64,
+        "epochs": 5,
+        "learning_rate": 2e-4,
+        "seed": 42,
+        "freeze": True,
+    },
+    "full": {
+        "dataset": "google-research-datasets/go_emotions",
+        "checkpoint": "distilbert/distilbert-base-uncased",
+        "max_len": 128,
+        "train_batch_size": 32,
+        "valid_batch_size": 128,
+        "epochs": 3,
+        "learning_rate": 5e-5,
+        "seed": 42,
+        "freeze": False,
+    },
 }
 SCORE_COLUMNS = ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
 CODE_THAT_TRAINS = ("checkpoints", "data", "models", "tokenization", "training")
@@ -112,8 +129,21 @@ def find_clone(start="."):
     return None
 
 
-def start_run(notebook, default_dataset, profile="tiny", dataset=None, checkpoint=None, max_len=None, train_batch_size=None,
-              valid_batch_size=None, epochs=None, learning_rate=None, seed=None, output_dir=None, recipe="trainer"):
+def start_run(
+    notebook,
+    default_dataset,
+    profile="tiny",
+    dataset=None,
+    checkpoint=None,
+    max_len=None,
+    train_batch_size=None,
+    valid_batch_size=None,
+    epochs=None,
+    learning_rate=None,
+    seed=None,
+    output_dir=None,
+    recipe="trainer",
+):
     """Resolve a notebook's parameters, seed everything and read the data.
 
     Parameters
@@ -137,8 +167,16 @@ def start_run(notebook, default_dataset, profile="tiny", dataset=None, checkpoin
     if profile not in PROFILES:
         raise ParameterError(f"PROFILE is {profile!r}; it takes {' or '.join(map(repr, PROFILES))}")
     chosen = {"dataset": default_dataset, **PROFILES[profile]}
-    given = {"dataset": dataset, "checkpoint": checkpoint, "max_len": max_len, "train_batch_size": train_batch_size,
-             "valid_batch_size": valid_batch_size, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
+    given = {
+        "dataset": dataset,
+        "checkpoint": checkpoint,
+        "max_len": max_len,
+        "train_batch_size": train_batch_size,
+        "valid_batch_size": valid_batch_size,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
     chosen.update({name: value for name, value in given.items() if value is not None})
     for name in ("max_len", "train_batch_size", "valid_batch_size", "epochs"):
         if not isinstance(chosen[name], int) or chosen[name] < 1:
@@ -166,6 +204,7 @@ class Run:
     learning_rate: float
     seed: int
     output_dir: Path
+    freeze: bool
     recipe: str
     tests_read: int = field(default=0, init=False)
 
@@ -177,7 +216,9 @@ class Run:
         self.device = pick_device()
         self.precision = pick_precision(self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.dataset_name = self.dataset if self.built_in else re.sub(r"\W+", "-", Path(str(self.dataset)).stem).strip("-") or "data"
+        self.dataset_name = (
+            self.dataset if self.built_in else re.sub(r"\W+", "-", Path(str(self.dataset)).stem).strip("-") or "data"
+        )
         self._splits = data.read_splits(self.dataset)
         self.label_names = data.label_names(self._splits)
         self.key = self._key()
@@ -229,11 +270,26 @@ class Run:
         content = hashlib.sha256()
         for name, part in self._splits.items():
             content.update(name.encode())
-            content.update(pd.util.hash_pandas_object(pd.Series(part["text"][:], dtype=str), index=False).to_numpy().tobytes())
+            content.update(
+                pd.util.hash_pandas_object(pd.Series(part["text"][:], dtype=str), index=False).to_numpy().tobytes()
+            )
             content.update(data.label_matrix(part).tobytes())
         content.update(json.dumps(self.label_names).encode())
-        parameters = {name: getattr(self, name) for name in ("max_len", "train_batch_size", "valid_batch_size", "epochs",
-                                                             "learning_rate", "seed", "recipe", "precision")}
+        parameters = {
+            name: getattr(self, name)
+            for name in (
+                "max_len",
+                "train_batch_size",
+                "valid_batch_size",
+                "epochs",
+                "learning_rate",
+                "seed",
+                "freeze",
+                "freeze",
+                "recipe",
+                "precision",
+            )
+        }
         content.update(json.dumps(parameters, sort_keys=True).encode())
         weights = Path(str(self.checkpoint)) / "model.safetensors"
         content.update((checkpoints.sha256(weights) if weights.exists() else str(self.checkpoint)).encode())
@@ -256,7 +312,9 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".writing-"))
         except OSError as error:
-            raise ParameterError(f"OUTPUT_DIR {self.output_dir} cannot be written ({error.strerror}); choose another folder") from error
+            raise ParameterError(
+                f"OUTPUT_DIR {self.output_dir} cannot be written ({error.strerror}); choose another folder"
+            ) from error
         try:
             yield work / name
             if (work / name).is_dir():
@@ -280,11 +338,17 @@ class Run:
         parameters = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         libraries = ("torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy", "pandas")
         facts = {
-            "parameters": {name: value.as_posix() if isinstance(value, Path) else value for name, value in parameters.items()},
+            "parameters": {
+                name: value.as_posix() if isinstance(value, Path) else value for name, value in parameters.items()
+            },
             "labels": self.label_names,
             "precision": self.precision,
             "device": describe_device(self.device),
-            "versions": {"multilabel-course": __version__, "python": platform.python_version(), **{name: version(name) for name in libraries}},
+            "versions": {
+                "multilabel-course": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in libraries},
+            },
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         with self.writing("run.json") as path:
@@ -301,8 +365,13 @@ class Run:
         seconds : float
             What it took to make the model and its predictions.
         """
-        new = pd.DataFrame([[self.notebook, self.dataset_name, split, model, metric, float(value), self.seed, float(seconds)]
-                            for metric, value in scores.items()], columns=SCORE_COLUMNS)
+        new = pd.DataFrame(
+            [
+                [self.notebook, self.dataset_name, split, model, metric, float(value), self.seed, float(seconds)]
+                for metric, value in scores.items()
+            ],
+            columns=SCORE_COLUMNS,
+        )
         same = ["notebook", "dataset", "split", "model", "metric", "seed"]
         old = self.scores()
         rows = new if old.empty else pd.concat([old, new]).drop_duplicates(same, keep="last")
@@ -318,13 +387,15 @@ class Run:
         """Add the probabilities of a split to predictions.parquet: a row an example and label."""
         y_true = data.label_matrix(part)
         n_labels = len(self.label_names)
-        new = pd.DataFrame({
-            "id": np.repeat(np.asarray(part["id"][:], dtype=object), n_labels),
-            "split": split,
-            "label": np.tile(np.asarray(self.label_names, dtype=object), len(part)),
-            "y_true": y_true.ravel().astype("int8"),
-            "y_prob": np.asarray(y_prob, dtype="float32").ravel(),
-        })
+        new = pd.DataFrame(
+            {
+                "id": np.repeat(np.asarray(part["id"][:], dtype=object), n_labels),
+                "split": split,
+                "label": np.tile(np.asarray(self.label_names, dtype=object), len(part)),
+                "y_true": y_true.ravel().astype("int8"),
+                "y_prob": np.asarray(y_prob, dtype="float32").ravel(),
+            }
+        )
         old = self.predictions()
         rows = new if old is None else pd.concat([old[old["split"] != split], new])
         with self.writing("predictions.parquet") as path:
@@ -355,8 +426,14 @@ class Run:
 
     def describe(self):
         """Print the run's parameters and device, a line each."""
-        rows = {"data set": f"{self.dataset} ({len(self.label_names)} labels)", "checkpoint": self.checkpoint,
-                **{name: getattr(self, name) for name in ("max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed")}}
+        rows = {
+            "data set": f"{self.dataset} ({len(self.label_names)} labels)",
+            "checkpoint": self.checkpoint,
+            **{
+                name: getattr(self, name)
+                for name in ("max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed")
+            },
+        }
         for name, value in rows.items():
             print(f"{name:<18}{value}")
 
@@ -368,4 +445,3 @@ def describe_device(device):
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
-

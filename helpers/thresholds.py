@@ -22,8 +22,12 @@ def tune_thresholds(y_true, y_prob, min_positives=5, default=0.5):
     float array of shape (n_labels,)
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
-    return np.array([best_f1_threshold(y_true[:, k], y_prob[:, k]) if y_true[:, k].sum() >= min_positives else default
-                     for k in range(y_true.shape[1])])
+    return np.array(
+        [
+            best_f1_threshold(y_true[:, k], y_prob[:, k]) if y_true[:, k].sum() >= min_positives else default
+            for k in range(y_true.shape[1])
+        ]
+    )
 
 
 def best_f1_threshold(y_true, y_prob):

@@ -48,15 +48,20 @@ class MultiLabelCollator:
         batch = dict(self.tokenizer.pad(inputs, return_tensors="pt"))
         labels = [torch.as_tensor(item["labels"]) for item in items]
         if any(not vector.is_floating_point() for vector in labels):
-            raise ValueError("labels must be float32, one number a label: BCEWithLogitsLoss cannot use integers. Convert them with .astype('float32')")
+            raise ValueError(
+                "labels must be float32, one number a label: BCEWithLogitsLoss cannot use integers. Convert them with .astype('float32')"
+            )
         if len({tuple(vector.shape) for vector in labels}) > 1:
-            raise ValueError(f"label vectors of different lengths in one batch: {sorted({len(v) for v in labels})}. Every row needs one number a label")
+            raise ValueError(
+                f"label vectors of different lengths in one batch: {sorted({len(v) for v in labels})}. Every row needs one number a label"
+            )
         batch["labels"] = torch.stack(labels).to(torch.float32)
         return batch
 
 
 def tokenize_splits(splits, tokenizer, max_len):
     """Add input_ids and attention_mask to every split of a DatasetDict; texts are cut at max_len tokens."""
+
     def tokenize(batch):
         return tokenizer(batch["text"], truncation=True, max_length=max_len, return_token_type_ids=False)
 

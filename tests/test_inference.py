@@ -10,7 +10,7 @@ from helpers.inference import Predictor
 TEXTS = ["good text", "bad and ugly text with number 3", "text"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(small_checkpoint, tmp_path):
     torch.manual_seed(3)
     model = models.load_model(small_checkpoint, ["zebra", "apple", "mango"])
@@ -37,7 +37,9 @@ def test_columns_are_in_the_models_order_and_thresholds_belong_to_their_labels(f
     assert np.allclose(y_prob, by_hand(folder), atol=1e-5)
     table = predictor(TEXTS)
     for row, labels in zip(y_prob, table["labels"], strict=True):
-        assert labels == [name for name, p, t in zip(predictor.label_names, row, [0.2, 0.9, 0.5], strict=True) if p >= t]
+        assert labels == [
+            name for name, p, t in zip(predictor.label_names, row, [0.2, 0.9, 0.5], strict=True) if p >= t
+        ]
     assert table["text"].tolist() == TEXTS
 
 
@@ -47,9 +49,15 @@ def test_long_texts_are_cut_and_no_text_gives_no_row(folder):
     assert predictor([]).shape == (0, 5)
 
 
-@pytest.mark.parametrize(("texts", "error", "message"), [
-    ("one string", TypeError, "a list of texts"), (["fine", 3], TypeError, "text 1 is 3"),
-    ([None], TypeError, "text 0 is None"), (["fine", " \n"], ValueError, "text 1 is empty")])
+@pytest.mark.parametrize(
+    ("texts", "error", "message"),
+    [
+        ("one string", TypeError, "a list of texts"),
+        (["fine", 3], TypeError, "text 1 is 3"),
+        ([None], TypeError, "text 0 is None"),
+        (["fine", " \n"], ValueError, "text 1 is empty"),
+    ],
+)
 def test_bad_input_is_named(folder, texts, error, message):
     with pytest.raises(error, match=message):
         Predictor(folder)(texts)

@@ -5,7 +5,7 @@ from sklearn.metrics import average_precision_score, jaccard_score
 from helpers import metrics
 
 
-@pytest.fixture()
+@pytest.fixture
 def arrays():
     rng = np.random.default_rng(0)
     y_true = (rng.random((80, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(int)
@@ -22,7 +22,9 @@ def test_a_label_without_positives_is_left_out_not_counted_as_zero(arrays):
     y_true = y_true.copy()
     y_true[:, 3] = 0
     assert np.isnan(metrics.label_average_precision(y_true, y_prob)[3])
-    assert metrics.macro_average_precision(y_true, y_prob) == pytest.approx(metrics.macro_average_precision(y_true[:, :3], y_prob[:, :3]))
+    assert metrics.macro_average_precision(y_true, y_prob) == pytest.approx(
+        metrics.macro_average_precision(y_true[:, :3], y_prob[:, :3])
+    )
 
 
 def test_trivial_answers_get_the_labels_shares(arrays):
@@ -54,7 +56,9 @@ def test_hamming_score_by_hand_and_against_jaccard(arrays):
     assert metrics.hamming_score(y_true, y_pred) == (1 + 0.5 + 1 + 0) / 4
     some, decided = arrays[0], arrays[1] >= 0.5
     filled = some.any(1) | decided.any(1)
-    assert metrics.hamming_score(some[filled], decided[filled]) == pytest.approx(jaccard_score(some[filled], decided[filled], average="samples", zero_division=0))
+    assert metrics.hamming_score(some[filled], decided[filled]) == pytest.approx(
+        jaccard_score(some[filled], decided[filled], average="samples", zero_division=0)
+    )
 
 
 def test_decision_scores_by_hand():
@@ -78,13 +82,16 @@ def test_per_label_table_and_compare(arrays):
     assert both.loc["all zeros", "F1 macro"] == 0
 
 
-@pytest.mark.parametrize(("y_true", "y_prob", "message"), [
-    (np.ones((3, 2)), np.ones((3, 3)), "one shape"),
-    (np.ones(3), np.ones(3), "n_examples, n_labels"),
-    (np.full((3, 2), 2), np.ones((3, 2)), "only 0 and 1"),
-    (np.ones((3, 2)), np.full((3, 2), 3.7), "apply a sigmoid"),
-    (np.ones((3, 2)), np.full((3, 2), np.nan), "probabilities"),
-])
+@pytest.mark.parametrize(
+    ("y_true", "y_prob", "message"),
+    [
+        (np.ones((3, 2)), np.ones((3, 3)), "one shape"),
+        (np.ones(3), np.ones(3), "n_examples, n_labels"),
+        (np.full((3, 2), 2), np.ones((3, 2)), "only 0 and 1"),
+        (np.ones((3, 2)), np.full((3, 2), 3.7), "apply a sigmoid"),
+        (np.ones((3, 2)), np.full((3, 2), np.nan), "probabilities"),
+    ],
+)
 def test_arrays_that_cannot_be_scored_are_refused(y_true, y_prob, message):
     with pytest.raises(ValueError, match=message):
         metrics.macro_average_precision(y_true, y_prob)

@@ -9,9 +9,11 @@ from helpers import models
 TEXTS = ["good text", "bad", "ugly text number 3", "good good good bad", "text number 5 and some more words"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def batch(small_checkpoint):
-    return models.load_tokenizer(small_checkpoint)(TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False)
+    return models.load_tokenizer(small_checkpoint)(
+        TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False
+    )
 
 
 def test_the_custom_class_equals_the_librarys(small_checkpoint, batch):

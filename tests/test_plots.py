@@ -30,7 +30,10 @@ def test_each_plot_takes_and_returns_axes_and_names_its_own(name):
 
 def test_what_is_drawn_is_what_was_given():
     ax = plots.label_counts(CASES["label_counts"][0])
-    assert {label.get_text(): bar.get_width() for label, bar in zip(ax.get_yticklabels(), ax.patches, strict=True)} == {"a": 3, "b": 9}
+    assert {label.get_text(): bar.get_width() for label, bar in zip(ax.get_yticklabels(), ax.patches, strict=True)} == {
+        "a": 3,
+        "b": 9,
+    }
     ax = plots.model_scores(TABLE)
     assert sorted(ax.lines[0].get_xdata()) == [0.2, 0.6]
     assert any("33.3%" in text.get_text() for text in plots.lengths(*CASES["lengths"]).texts)

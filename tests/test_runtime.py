@@ -13,7 +13,18 @@ from helpers.runtime import ParameterError, show_error, start_run
 
 def again(run, **changes):
     """Another run with the same parameters but for the changes."""
-    names = ("dataset", "checkpoint", "max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed", "output_dir", "recipe")
+    names = (
+        "dataset",
+        "checkpoint",
+        "max_len",
+        "train_batch_size",
+        "valid_batch_size",
+        "epochs",
+        "learning_rate",
+        "seed",
+        "output_dir",
+        "recipe",
+    )
     return start_run("test", "movies", **{**{name: getattr(run, name) for name in names}, **changes})
 
 
@@ -26,7 +37,15 @@ def test_the_key_changes_with_what_makes_the_model_and_with_nothing_else(small_r
     keys = {small_run.key, again(small_run, dataset=str(copy)).key}
     copy.write_bytes(small_csv.read_bytes().replace(b",good\n", b",bad\n", 1))
     keys.add(again(small_run, dataset=str(copy)).key)
-    changes = [{"max_len": 31}, {"train_batch_size": 9}, {"epochs": 3}, {"learning_rate": 2e-3}, {"seed": 2}, {"recipe": "loop"}, {"checkpoint": str(embedded)}]
+    changes = [
+        {"max_len": 31},
+        {"train_batch_size": 9},
+        {"epochs": 3},
+        {"learning_rate": 2e-3},
+        {"seed": 2},
+        {"recipe": "loop"},
+        {"checkpoint": str(embedded)},
+    ]
     keys |= {again(small_run, **change).key for change in changes}
     assert len(keys) == 3 + len(changes)
 
@@ -43,9 +62,14 @@ def test_load_splits_withholds_the_test_split_and_a_second_look_warns(small_run)
 def test_writing_keeps_the_old_file_until_the_new_one_is_whole(small_run):
     with small_run.writing("note.txt") as path:
         path.write_text("first")
-    with pytest.raises(KeyboardInterrupt), small_run.writing("note.txt") as path:
-        path.write_text("half of the sec")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with small_run.writing("note.txt") as path:
+            path.write_text("half of the sec")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [p.name for p in small_run.folder.iterdir()] == ["note.txt"]
     assert (small_run.folder / "note.txt").read_text() == "first"
     for content in ("a", "b"):
@@ -68,7 +92,11 @@ def test_scores_are_replaced_not_repeated(small_run):
     small_run.record("model", "test", {"macro-AP": 0.3})
     table = pd.read_csv(small_run.folder / "scores.csv")
     assert list(table.columns) == ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
-    assert table.set_index(["split", "metric"])["value"].to_dict() == {("validation", "F1"): 0.4, ("validation", "macro-AP"): 0.6, ("test", "macro-AP"): 0.3}
+    assert table.set_index(["split", "metric"])["value"].to_dict() == {
+        ("validation", "F1"): 0.4,
+        ("validation", "macro-AP"): 0.6,
+        ("test", "macro-AP"): 0.3,
+    }
 
 
 def test_predictions_come_back_as_they_were(small_run):
@@ -97,9 +125,16 @@ def test_a_saved_model_has_its_names_thresholds_and_facts(small_run, small_check
     assert facts["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"profile": "huge"}, "PROFILE is 'huge'; it takes 'tiny' or 'full'"), ({"max_len": 0}, "MAX_LEN is 0"),
-    ({"train_batch_size": 2.5}, "TRAIN_BATCH_SIZE is 2.5"), ({"learning_rate": -1.0}, "LEARNING_RATE is -1.0"), ({"epochs": 0}, "EPOCHS is 0")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"profile": "huge"}, "PROFILE is 'huge'; it takes 'tiny' or 'full'"),
+        ({"max_len": 0}, "MAX_LEN is 0"),
+        ({"train_batch_size": 2.5}, "TRAIN_BATCH_SIZE is 2.5"),
+        ({"learning_rate": -1.0}, "LEARNING_RATE is -1.0"),
+        ({"epochs": 0}, "EPOCHS is 0"),
+    ],
+)
 def test_parameters_that_cannot_be_used(changes, message):
     with pytest.raises(ParameterError, match=message):
         start_run("test", "movies", **changes)
@@ -134,7 +169,9 @@ def test_precision_follows_device_and_override(monkeypatch):
         monkeypatch.setattr(runtime, "_cpu_has_bf16", lambda has=has: has)
         assert runtime.pick_precision(cpu) == expected
     for has, expected in ((True, "bf16"), (False, "fp16")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has or including_emulation)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has or including_emulation
+        )
         assert runtime.pick_precision(torch.device("cuda")) == expected
 
 

@@ -7,7 +7,7 @@ from helpers.models import load_tokenizer
 from helpers.tokenization import MultiLabelCollator, MultiLabelDataset, tokenize_splits
 
 
-@pytest.fixture()
+@pytest.fixture
 def tokenizer(small_checkpoint):
     return load_tokenizer(small_checkpoint)
 

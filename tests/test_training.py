@@ -15,12 +15,16 @@ from helpers.tokenization import MultiLabelCollator, tokenize_splits
 def build(run, **changes):
     """A WeightedTrainer on the small data, without dropout and without shuffling by length."""
     seed_everything(run.seed)
-    model = models.load_model(run.checkpoint_path, run.label_names, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
+    model = models.load_model(
+        run.checkpoint_path, run.label_names, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0
+    )
     splits = run.load_splits()
     weights = training.pos_weights(label_matrix(splits["train"]), power=1)
     arguments = dataclasses.replace(training.training_arguments(run, run.folder), **changes)
     with mock.patch.object(training, "training_arguments", return_value=arguments):
-        return training.build_trainer(run, model, models.load_tokenizer(run.checkpoint_path), splits, weights, run.folder)
+        return training.build_trainer(
+            run, model, models.load_tokenizer(run.checkpoint_path), splits, weights, run.folder
+        )
 
 
 def test_pos_weights_by_hand_capped_and_named(capsys):
@@ -59,8 +63,17 @@ def test_the_weighted_loss_changes_by_the_computed_amount(small_run):
 
 
 def one_step(run, per_device, accumulate):
-    trainer = build(run, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulate, max_steps=1, max_grad_norm=0.0,
-                    train_sampling_strategy="sequential", eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
+    trainer = build(
+        run,
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=accumulate,
+        max_steps=1,
+        max_grad_norm=0.0,
+        train_sampling_strategy="sequential",
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
+    )
     trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1.0)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda step: 1.0)
@@ -76,6 +89,7 @@ def test_two_accumulated_half_batches_equal_one(small_run):
 
 def test_the_trainer_learns_and_files_predictions_under_their_rows(small_run, monkeypatch):
     monkeypatch.setattr(small_run, "epochs", 20)
+    monkeypatch.setattr(small_run, "freeze", False)  # random layers know nothing worth keeping
     monkeypatch.setattr(small_run, "learning_rate", 5e-3)
     folder = training.fine_tune(small_run)
     assert (folder / "model.safetensors").exists()
@@ -103,7 +117,10 @@ def fit_once(run):
     splits = run.load_splits()
     tokenizer = models.load_tokenizer(run.checkpoint_path)
     model = models.DistilBERTClass(run.checkpoint_path, len(run.label_names))
-    train, valid = training.make_loader(splits["train"], tokenizer, run, True), training.make_loader(splits["validation"], tokenizer, run, False)
+    train, valid = (
+        training.make_loader(splits["train"], tokenizer, run, True),
+        training.make_loader(splits["validation"], tokenizer, run, False),
+    )
     history = training.fit(model, train, valid, run, training.pos_weights(label_matrix(splits["train"])))
     return model, history, training.validation(model, valid, run)
 
@@ -136,3 +153,10 @@ def test_training_arguments_tell_no_service_and_write_no_pickle(small_run):
     assert not arguments.push_to_hub
     assert arguments.load_best_model_at_end
     assert not arguments.fp16
+
+
+def test_the_lower_half_is_frozen_and_only_that(small_checkpoint):
+    for model in (models.DistilBERTClass(small_checkpoint, 3), models.load_model(small_checkpoint, list("abc"))):
+        assert training.freeze_lower_half(model) == 1
+        frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+        assert frozen == {name for name, _ in model.named_parameters() if ".embeddings." in name or ".layer.0." in name}

@@ -1,0 +1,94 @@
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from helpers import __main__ as command
+from helpers.data import EMBEDDED
+
+
+def call(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "helpers", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_check_names_the_faults_without_a_traceback(tmp_path):
+    (tmp_path / "bad.csv").write_text("text,x\n,1\nb,7\n" + "c,0\n" * 10)
+    result = call("check", "bad.csv", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "row 2, column 'text'" in result.stderr
+    assert "row 3, column 'x': '7' is neither 0 nor 1" in result.stderr
+    assert "Traceback" not in result.stderr
+    missing = call("check", "absent.csv", cwd=tmp_path)
+    assert missing.returncode == 1
+    assert "there is no such file" in missing.stderr
+    assert "Traceback" not in missing.stderr
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_check_describes_a_good_file(name, capsys):
+    assert command.main(["check", name]) == 0
+    assert "labels" in capsys.readouterr().out
+
+
+def test_check_loads_neither_torch_nor_transformers():
+    code = "import sys; from helpers.__main__ import main; main(['check', 'movies']); sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A course of four small notebooks: one that works, one that fails, one that executes nothing, one that works."""
+    (tmp_path / "pyproject.toml").write_text('name = "multilabel-course"\n')
+    (tmp_path / "notebooks").mkdir()
+    for name, cells in {
+        "01_good": ["print(6 * 7)"],
+        "02_bad": ["x = 1", "1 / 0"],
+        "03_empty": [],
+        "04_good": ["y = 2"],
+    }.items():
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    return tmp_path
+
+
+def test_run_goes_on_past_failures_and_names_them(clone):
+    result = call("run", cwd=clone)
+    assert result.returncode == 1
+    assert "FAILED: 02_bad, 03_empty" in result.stderr
+    assert "cell 2: ZeroDivisionError" in result.stderr
+    assert "no cell was executed" in result.stderr
+    lines = [line for line in result.stdout.splitlines() if line[:2].isdigit()]
+    assert [line.split()[0] for line in lines] == ["01_good", "02_bad", "03_empty", "04_good"]
+    assert (clone / "build" / "04_good.html").exists()
+    stored = json.loads((clone / "build" / "01_good.ipynb").read_text())
+    assert "42" in json.dumps(stored["cells"][0]["outputs"])
+    assert "01_good" in result.stderr, "the progress bar names the notebook"
+
+
+def test_run_by_name_in_place_and_success(clone):
+    result = call("run", "01", "04", "--in-place", cwd=clone)
+    assert result.returncode == 0, result.stderr
+    stored = nbformat.read(clone / "notebooks" / "01_good.ipynb", as_version=4)
+    assert stored.cells[0].outputs[0].text == "42\n"
+    assert "papermill" not in stored.metadata
+    assert "papermill" not in stored.cells[0].metadata
+
+
+def test_run_refuses_bad_data_before_any_notebook(clone):
+    (clone / "bad.csv").write_text("text,labels\n,a\n" + "b,a\n" * 10)
+    result = call("run", "--dataset", "bad.csv", cwd=clone)
+    assert result.returncode == 1
+    assert "row 2, column 'text'" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (clone / "build").exists()
+
+
+def test_run_outside_a_clone_or_without_a_match_says_so(clone):
+    result = call("run", "99", cwd=clone)
+    assert result.returncode == 1
+    assert "starts with 99" in result.stderr
+    assert "Traceback" not in result.stderr
