@@ -84,7 +84,8 @@ def read_splits(source, allow_hub=True):
     Returns
     -------
     datasets.DatasetDict
-        See the module's docstring. A `split` column is obeyed; other files are split by `split_rows`.
+        See the module's docstring. A `split` column is obeyed; other files are split by `split_rows`. What the reader
+        should know and need not mend, such as a label that a split lacks, is printed as a note.
 
     Raises
     ------
@@ -94,6 +95,8 @@ def read_splits(source, allow_hub=True):
     import datasets
 
     frame = check_frame(source, *_load(source, allow_hub))
+    for note in frame.attrs["notes"]:
+        print(f"note: {note}")
     names = frame.attrs["label_names"]
     features = datasets.Features(
         {
@@ -330,6 +333,10 @@ def check_frame(source, frame, row_name):
             faults.append(
                 f"{row_name(i)}, column 'split': {frame['split'].iloc[i]!r} is none of train, validation, test; write one of them or leave the column out"
             )
+    if not faults and len(names) == 1:
+        faults.append(
+            f"there is only one label, {names[0]!r}; multi-label data have at least two (use a binary classifier)"
+        )
     if not faults and not matrix.any():
         faults.append("no label is used in any row; check the label columns")
     if not faults and len(frame) < 10:

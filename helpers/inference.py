@@ -9,7 +9,7 @@ import pandas as pd
 class Predictor:
     """A fine-tuned model folder as a function from texts to probabilities and labels.
 
-    Everything it needs travels in the folder: weights, tokenizer, label names and thresholds.
+    Weights, tokenizer, label names and thresholds travel in the folder.
 
     Parameters
     ----------

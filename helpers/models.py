@@ -23,7 +23,7 @@ class DistilBERTClass(torch.nn.Module):
 
     def __init__(self, checkpoint, n_labels, dropout=0.2):
         super().__init__()
-        self.encoder = AutoModel.from_pretrained(checkpoint)
+        self.encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32)
         width = self.encoder.config.hidden_size
         self.pre_classifier = torch.nn.Linear(width, width)
         self.dropout = torch.nn.Dropout(dropout)
@@ -75,7 +75,7 @@ def load_model(checkpoint, label_names=None, **config):
         )
     with quiet_loading():
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, output_loading_info=True, **config
+            checkpoint, output_loading_info=True, dtype=torch.float32, **config
         )
     if report["missing_keys"]:
         print("Newly initialised, to be learned:", ", ".join(sorted(report["missing_keys"])))
@@ -92,7 +92,7 @@ def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="c
     texts = list(texts)
     tokenizer = load_tokenizer(checkpoint)
     with quiet_loading():
-        encoder = AutoModel.from_pretrained(checkpoint).to(device).eval()
+        encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32).to(device).eval()
     vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for start in range(0, len(texts), batch_size):

@@ -196,7 +196,10 @@ class WeightedTrainer(Trainer):
         total = binary_cross_entropy_with_logits(
             outputs.logits.float(), labels, pos_weight=self.pos_weight, reduction="sum"
         )
-        loss = total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            loss = total / labels.numel()
+        else:  # several processes average their gradients, and num_items_in_batch counts the cells of all of them
+            loss = total * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
 
@@ -250,7 +253,9 @@ def build_trainer(run, model, tokenizer, splits, pos_weight, folder):
 
 
 def save_results(run, trainer, tokenizer, splits, seconds):
-    """Save what later notebooks need: model folder with thresholds, validation predictions, scores.
+    """Save what later notebooks need: validation predictions, scores and, last, the model folder with its thresholds.
+
+    The folder is what `fine_tune` looks for, so an interruption before it is whole leads to a new training.
 
     Returns the validation probabilities, float array of shape (n_examples, n_labels).
     """
@@ -261,7 +266,6 @@ def save_results(run, trainer, tokenizer, splits, seconds):
     y_true = label_matrix(splits["validation"])
     if not np.array_equal(output.label_ids, y_true):
         raise RuntimeError("the Trainer returned the rows in another order than it was given them")
-    run.save_model(trainer.model, tokenizer, tune_thresholds(y_true, y_prob))
     run.save_predictions("validation", splits["validation"], y_prob)
     run.record(
         "fine-tuned",
@@ -269,6 +273,7 @@ def save_results(run, trainer, tokenizer, splits, seconds):
         {"macro-AP": macro_average_precision(y_true, y_prob), **decision_scores(y_true, y_prob)},
         seconds,
     )
+    run.save_model(trainer.model, tokenizer, tune_thresholds(y_true, y_prob))
     return y_prob
 
 

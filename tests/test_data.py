@@ -163,6 +163,7 @@ FAULTS = {
         "text,labels,split\n" + "".join(f"t{i},a,train\n" for i in range(12)) + "x,b,holdout\n",
         ["row 14, column 'split'", "'holdout'", "train, validation, test"],
     ),
+    "a single label": ("text,labels\n" + GOOD_ROWS, ["only one label, 'a'", "at least two"]),
     "too few rows": ("text,labels\na,x\nb,y\n", ["2 rows", "at least ten"]),
     "only a header": ("text,labels\n", ["no rows"]),
     "empty file": ("", ["bad.csv", "empty"]),

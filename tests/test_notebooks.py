@@ -14,8 +14,8 @@ from nbval.plugin import IPyNbFile, coalesce_streams
 
 from helpers import __main__ as command
 
-# How far above the label prior the fine-tuned model's macro-AP has to be on validation. Measured: see benchmarks of the notebooks
-# themselves, 0.3 and more above it on both sets; a model that learns nothing ends within 0.1 of it.
+# How far above the label prior the fine-tuned model's macro-AP has to be on validation. The committed notebooks show 0.59
+# above it on movies and 0.75 on comments, and 0.05 for the recipe that hardly moves the weights.
 MARGIN = 0.2
 
 
