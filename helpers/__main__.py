@@ -121,6 +121,8 @@ def execute(path, target, parameters):
             kernel_name="python3",
             progress_bar={"desc": path.stem, "unit": "cell"},
             log_output=False,
+            # the kernel would warn at every start that its traffic over the loopback is not encrypted
+            extra_arguments=["--IPKernelApp.log_level=40"],
         )
         if not any(cell.get("execution_count") for cell in notebook.cells if cell.cell_type == "code"):
             error = "no cell was executed"
