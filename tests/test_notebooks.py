@@ -188,7 +188,8 @@ def empty_environment(tmp_path_factory):
     ).stdout.strip()
     libraries = [p for p in sys.path if p.endswith("site-packages")]
     Path(site, "libraries.pth").write_text("\n".join(libraries))
-    assert subprocess.run([python, "-c", "import helpers"], capture_output=True, check=False).returncode != 0
+    probe = subprocess.run([python, "-c", "import helpers"], capture_output=True, check=False, cwd=folder)
+    assert probe.returncode != 0
     return python
 
 
