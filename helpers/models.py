@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ class DistilBERTClass(torch.nn.Module):
         Any encoder that AutoModel loads.
     n_labels : int
     dropout : float
+    attention : str, optional
+        How attention is computed ("eager", "sdpa"); None is the library's choice.
     """
 
-    def __init__(self, checkpoint, n_labels, dropout=0.2):
+    def __init__(self, checkpoint, n_labels, dropout=0.2, attention=None):
         super().__init__()
-        self.encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32)
+        self.encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation=attention)
         width = self.encoder.config.hidden_size
         self.pre_classifier = torch.nn.Linear(width, width)
         self.dropout = torch.nn.Dropout(dropout)
@@ -64,7 +66,7 @@ def load_model(checkpoint, label_names=None, **config):
     checkpoint : str or path
     label_names : list of str, optional
         Sets id2label and the size of the head. None: a fine-tuned model, loaded as it was saved.
-    **config : further entries of the model's config, for instance seq_classif_dropout.
+    **config : further entries of the model's config, for instance seq_classif_dropout, and attn_implementation.
     """
     if label_names is not None:
         config.update(
@@ -82,8 +84,8 @@ def load_model(checkpoint, label_names=None, **config):
     return model
 
 
-def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="cpu"):
-    """Mean-pooled hidden states of a frozen encoder.
+def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="cpu", autocast=nullcontext):
+    """Mean-pooled hidden states of a frozen encoder, computed inside the context that `autocast()` gives.
 
     Returns
     -------
@@ -105,8 +107,8 @@ def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="c
             return_tensors="pt",
             return_token_type_ids=False,
         ).to(device)
-        with torch.inference_mode():
-            hidden = encoder(**inputs).last_hidden_state
+        with torch.inference_mode(), autocast():
+            hidden = encoder(**inputs).last_hidden_state.float()
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * mask).sum(1) / mask.sum(1)
         vectors[rows] = torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
@@ -152,7 +154,9 @@ def tfidf_regression(texts, y_train, new_texts, seed=0):
     return _one_per_label(X_train, y_train, vectorizer.transform(new_texts), seed)
 
 
-def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, device="cpu", seed=0):
+def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, device="cpu", autocast=nullcontext, seed=0):
     """Frozen encoder, mean-pooled, and a balanced logistic regression a label. Shape (n_new, n_labels)."""
-    X_train = sentence_embeddings(checkpoint, texts, max_len, device=device)
-    return _one_per_label(X_train, y_train, sentence_embeddings(checkpoint, new_texts, max_len, device=device), seed)
+    X_train, X = (
+        sentence_embeddings(checkpoint, some, max_len, device=device, autocast=autocast) for some in (texts, new_texts)
+    )
+    return _one_per_label(X_train, y_train, X, seed)

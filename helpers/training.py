@@ -71,19 +71,19 @@ def parameter_groups(model, learning_rate, weight_decay=0.01):
     ]
 
 
-def freeze_lower_half(model):
-    """Exclude the embeddings and the lower half of the encoder's layers from training; returns the number of layers frozen.
+def freeze_lower_layers(model):
+    """Exclude the embeddings and the lower two thirds of the encoder's layers from training; returns the number of layers frozen.
 
-    The lower layers hold what is common to all texts; with a few hundred examples the upper half and the head have enough to
-    learn. Nothing below the first trained layer needs a gradient: a third of a step's arithmetic. Howard and Ruder (2018, arXiv:1801.06146)
-    unfreeze from the top for the same reason.
+    The lower layers hold what is common to all texts; with some hundred examples the upper layers and the head have enough to
+    learn. Nothing below the first trained layer needs a gradient, which saves time as well. Howard and Ruder (2018,
+    arXiv:1801.06146) unfreeze from the top for the same reason.
     """
     encoder = getattr(model, getattr(model, "base_model_prefix", "encoder"))
     layers = max((m for m in encoder.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
-    half = len(layers) // 2
-    for part in (getattr(encoder, "embeddings", encoder.get_input_embeddings()), *layers[:half]):
+    frozen = len(layers) - max(1, len(layers) // 3)
+    for part in (getattr(encoder, "embeddings", encoder.get_input_embeddings()), *layers[:frozen]):
         part.requires_grad_(False)
-    return half
+    return frozen
 
 
 def train_one_epoch(model, loader, optimizer, scheduler, pos_weight, run):
@@ -285,9 +285,9 @@ def fine_tune(run):
     if not run.model_folder.exists():
         splits = run.load_splits()
         tokenizer = load_tokenizer(run.checkpoint_path)
-        model = load_model(run.checkpoint_path, run.label_names)
+        model = load_model(run.checkpoint_path, run.label_names, attn_implementation=run.attention)
         if run.freeze:
-            freeze_lower_half(model)
+            freeze_lower_layers(model)
         pos_weight = pos_weights(label_matrix(splits["train"]), run.label_names)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:

@@ -157,6 +157,6 @@ def test_training_arguments_tell_no_service_and_write_no_pickle(small_run):
 
 def test_the_lower_half_is_frozen_and_only_that(small_checkpoint):
     for model in (models.DistilBERTClass(small_checkpoint, 3), models.load_model(small_checkpoint, list("abc"))):
-        assert training.freeze_lower_half(model) == 1
+        assert training.freeze_lower_layers(model) == 1
         frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
         assert frozen == {name for name, _ in model.named_parameters() if ".embeddings." in name or ".layer.0." in name}

@@ -1,0 +1,44 @@
+"""Milliseconds of a training step an example on this machine: how attention is computed, and dropout on it.
+
+python benchmarks/attention.py [DATASET]. Batches of 16 of similar length, lower layers frozen, each setting measured on the same batches.
+"""
+
+import platform
+import sys
+import time
+
+import torch
+
+from helpers import models, runtime, training
+
+run = runtime.start_run("benchmark", sys.argv[1] if len(sys.argv) > 1 else "movies", output_dir="build", recipe="loop")
+train = run.load_splits()["train"]
+tokenizer = models.load_tokenizer(run.checkpoint_path)
+batches = list(training.make_loader(train, tokenizer, run, train=True))[:20]
+examples = sum(len(batch["labels"]) for batch in batches)
+
+
+class Scheduler:
+    def step(self):
+        pass
+
+
+milliseconds = {}
+for attention in ("sdpa", "eager"):
+    for dropout in (0.1, 0.0):
+        model = models.DistilBERTClass(run.checkpoint_path, len(run.label_names), attention=attention).to(run.device)
+        for layer in model.encoder.transformer.layer:
+            layer.attention.dropout.p = dropout
+        training.freeze_lower_layers(model)
+        optimizer = torch.optim.AdamW(training.parameter_groups(model, run.learning_rate), fused=True)
+        training.train_one_epoch(model, batches[:2], optimizer, Scheduler(), None, run)
+        start = time.perf_counter()
+        training.train_one_epoch(model, batches, optimizer, Scheduler(), None, run)
+        milliseconds[attention, dropout] = 1000 * (time.perf_counter() - start) / examples
+
+print(
+    f"{platform.machine()}, {torch.get_num_threads()} threads, {run.device}, {run.precision}, torch {torch.__version__}"
+)
+slowest = milliseconds["sdpa", 0.1]
+for (attention, dropout), value in milliseconds.items():
+    print(f"{attention:<6} attention dropout {dropout}: {value:5.1f} ms an example, {slowest / value:.2f}x")

@@ -1,0 +1,15 @@
+"""Assign the column `split` of the two data sets: python data/make_splits.py
+
+Stratified over label combinations by helpers.data.split_rows with its fixed seed, so that running it again changes nothing.
+"""
+
+import pandas as pd
+
+from helpers.data import EMBEDDED, check_frame, embedded_path
+
+for name in EMBEDDED:
+    path = embedded_path(name)
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows["split"] = check_frame(name, rows.drop(columns="split"), lambda i: f"row {i + 2}")["split"].to_numpy()
+    rows.to_csv(path, index=False)
+    print(name, rows["split"].value_counts().to_dict())
