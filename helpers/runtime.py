@@ -215,8 +215,8 @@ class Run:
         seed_everything(self.seed)
         self.device = pick_device()
         self.precision = pick_precision(self.device)
-        # on a CPU the written-out attention trains faster than the fused one (benchmarks/attention.py)
-        self.attention = "eager" if self.device.type == "cpu" else "sdpa"
+        # on a CPU the written-out attention trains faster than the fused one (benchmarks/attention.py); None: the library's choice
+        self.attention = "eager" if self.device.type == "cpu" else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.dataset_name = (
             self.dataset if self.built_in else re.sub(r"\W+", "-", Path(str(self.dataset)).stem).strip("-") or "data"
