@@ -29,7 +29,7 @@ PROFILES = {
         "checkpoint": "embedded",
         "max_len": 128,
         "train_batch_size": 16,
-        "valid_batch_size": 64,
+        "valid_batch_size": 16,
         "epochs": 3,
         "learning_rate": 3e-4,
         "seed": 42,
@@ -47,6 +47,7 @@ PROFILES = {
         "freeze": False,
     },
 }
+PARAMETERS = ("max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed")
 SCORE_COLUMNS = ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
 CODE_THAT_TRAINS = ("checkpoints", "data", "models", "tokenization", "training")
 
@@ -277,20 +278,7 @@ class Run:
             )
             content.update(data.label_matrix(part).tobytes())
         content.update(json.dumps(self.label_names).encode())
-        parameters = {
-            name: getattr(self, name)
-            for name in (
-                "max_len",
-                "train_batch_size",
-                "valid_batch_size",
-                "epochs",
-                "learning_rate",
-                "seed",
-                "freeze",
-                "recipe",
-                "precision",
-            )
-        }
+        parameters = {name: getattr(self, name) for name in (*PARAMETERS, "freeze", "recipe", "precision")}
         content.update(json.dumps(parameters, sort_keys=True).encode())
         weights = Path(str(self.checkpoint)) / "model.safetensors"
         content.update((checkpoints.sha256(weights) if weights.exists() else str(self.checkpoint)).encode())
@@ -426,14 +414,11 @@ class Run:
         print(f"On the built-in data one sees that {message}; on these data it is not so.")
 
     def describe(self):
-        """Print the run's parameters and device, a line each."""
+        """Print the run's data set and parameters, a line each."""
         rows = {
             "data set": f"{self.dataset} ({len(self.label_names)} labels)",
             "checkpoint": self.checkpoint,
-            **{
-                name: getattr(self, name)
-                for name in ("max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed")
-            },
+            **{name: getattr(self, name) for name in PARAMETERS},
         }
         for name, value in rows.items():
             print(f"{name:<18}{value}")

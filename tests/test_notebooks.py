@@ -14,9 +14,9 @@ from nbval.plugin import IPyNbFile, coalesce_streams
 
 from helpers import __main__ as command
 
-# How far above the label prior the fine-tuned model's macro-AP has to be on validation. The committed notebooks show 0.59
-# above it on movies and 0.75 on comments, and 0.05 for the recipe that hardly moves the weights.
-MARGIN = 0.2
+# How far above the label prior the fine-tuned model's macro-AP has to be on validation. The committed notebooks show more than
+# 0.6 on both sets, and less than 0.2 for the recipe that hardly moves the weights.
+MARGIN = 0.3
 
 
 @pytest.fixture(scope="session")

@@ -8,23 +8,12 @@ import torch
 
 from helpers import runtime
 from helpers.models import load_model, load_tokenizer
-from helpers.runtime import ParameterError, show_error, start_run
+from helpers.runtime import PARAMETERS, ParameterError, show_error, start_run
 
 
 def again(run, **changes):
     """Another run with the same parameters but for the changes."""
-    names = (
-        "dataset",
-        "checkpoint",
-        "max_len",
-        "train_batch_size",
-        "valid_batch_size",
-        "epochs",
-        "learning_rate",
-        "seed",
-        "output_dir",
-        "recipe",
-    )
+    names = ("dataset", "checkpoint", *PARAMETERS, "output_dir", "recipe")
     return start_run("test", "movies", **{**{name: getattr(run, name) for name in names}, **changes})
 
 
