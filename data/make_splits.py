@@ -5,11 +5,12 @@ Stratified over label combinations by helpers.data.split_rows with its fixed see
 
 import pandas as pd
 
-from helpers.data import EMBEDDED, check_frame, embedded_path
+from helpers.data import EMBEDDED, embedded_path, read_rows, split_rows
 
 for name in EMBEDDED:
     path = embedded_path(name)
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    rows["split"] = check_frame(name, rows.drop(columns="split"), lambda i: f"row {i + 2}")["split"].to_numpy()
+    read = read_rows(name)
+    rows["split"] = split_rows(read.text, read.matrix)
     rows.to_csv(path, index=False)
     print(name, rows["split"].value_counts().to_dict())

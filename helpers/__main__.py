@@ -6,7 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from helpers import data
+import pandas as pd
+
+from helpers import data, reading
 
 
 def main(arguments=None):
@@ -14,7 +16,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="read a data set as the notebooks do and say what is wrong with it")
-    check.add_argument("file", help="a .csv, .jsonl or .parquet file, or movies, or comments")
+    check.add_argument("file", help="a .csv, .jsonl or .parquet file, movies, comments or a hub name")
     run = commands.add_parser("run", help="execute the notebooks")
     run.add_argument("notebooks", nargs="*", help="which ones, by the start of their names (01 04); default: all")
     run.add_argument("--profile", default=None, choices=("tiny", "full"))
@@ -41,13 +43,19 @@ class CommandError(Exception):
 
 def check_file(file):
     """Print what a data set holds, or everything that is wrong with it; 0 or 1."""
-    frame = data.check_frame(file, *data._load(file, allow_hub=False))
-    print(f"{file}: {len(frame)} rows, {len(frame.attrs['label_names'])} labels")
-    counts = sum(frame["labels"])
-    for name, count in zip(frame.attrs["label_names"], counts, strict=True):
+    rows = reading.read_rows(file)
+    split, notes = data.assign_splits(rows)
+    equal = data.equal_texts(rows.text)
+    near = len(rows.text) - len(set(data.near_duplicates(rows.text)))
+    combinations = pd.DataFrame(rows.matrix).groupby(equal).nunique().gt(1).any(axis=1)
+    print(f"{file}: {len(rows.text)} rows, {len(rows.label_names)} labels")
+    for name, count in zip(rows.label_names, rows.matrix.sum(axis=0), strict=True):
         print(f"  {name:<24}{int(count):>8}")
-    print("  " + ", ".join(f"{split} {(frame['split'] == split).sum()}" for split in data.SPLITS))
-    for note in frame.attrs["notes"]:
+    print(f"  {'without any label':<24}{int((~rows.matrix.any(axis=1)).sum()):>8}")
+    print("  " + ", ".join(f"{part} {(split == part).sum()}" for part in data.SPLITS))
+    print(f"  repeated texts {len(equal) - len(set(equal))}, nearly repeated {near} (these included)")
+    print(f"  texts that come with different labels {combinations.sum()}")
+    for note in rows.notes + notes:
         print(f"note: {note}")
     return 0
 
@@ -159,8 +167,6 @@ def store(executed, path):
 
 def headline_scores(output, since):
     """Validation macro-AP of each notebook's models, from the scores.csv written since a time: {notebook: text}."""
-    import pandas as pd
-
     files = [file for file in Path(output).glob("*/scores.csv") if file.stat().st_mtime >= since]
     if not files:
         return {}

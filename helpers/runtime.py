@@ -49,7 +49,7 @@ PROFILES = {
 }
 PARAMETERS = ("max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed")
 SCORE_COLUMNS = ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
-CODE_THAT_TRAINS = ("checkpoints", "data", "models", "tokenization", "training")
+CODE_THAT_TRAINS = ("checkpoints", "data", "models", "reading", "tokenization", "training")
 
 
 class ParameterError(ValueError):

@@ -7,10 +7,13 @@ from helpers.data import (
     EMBEDDED,
     FRACTIONS,
     SPLITS,
-    DataError,
+    assign_splits,
     embedded_path,
+    equal_texts,
     label_matrix,
     label_names,
+    near_duplicates,
+    read_rows,
     read_splits,
     split_rows,
 )
@@ -113,127 +116,6 @@ def test_a_hub_data_set_with_label_ids(tmp_path, monkeypatch):
     assert label_matrix(splits["test"])[1].tolist() == [1, 0, 1]
 
 
-# Faults: what is written, and what the message must say -------------------------------------------------------------
-
-
-def csv_text(tmp_path, text, encoding="utf-8"):
-    path = tmp_path / "bad.csv"
-    path.write_bytes(text.encode(encoding) if isinstance(text, str) else text)
-    return path
-
-
-GOOD_ROWS = "".join(f"t{i},a\n" for i in range(12))
-FAULTS = {
-    "missing column": ("txt,labels\n" + GOOD_ROWS, ["bad.csv", "column 'text' is missing", "txt, labels", "rename"]),
-    "empty text": (
-        "text,labels\nfine,a\n  ,b\n" + GOOD_ROWS,
-        ["bad.csv", "row 3, column 'text'", "empty", "delete the row"],
-    ),
-    "2 in a label column": (
-        "text,x,y\n" + "".join(f"t{i},{i % 2},0\n" for i in range(12)) + "more,0,2\n",
-        ["row 14, column 'y'", "'2' is neither 0 nor 1"],
-    ),
-    "empty cell in a label column": (
-        "text,x\n" + "".join(f"t{i},{i % 2}\n" for i in range(12)) + "more,\n",
-        ["row 14, column 'x'", "'' is neither 0 nor 1"],
-    ),
-    "no label used in columns": (
-        "text,x,y\n" + "".join(f"t{i},0,0\n" for i in range(12)),
-        ["no label is used in any row"],
-    ),
-    "no label used in lists": (
-        "text,labels\n" + "".join(f"t{i},\n" for i in range(12)),
-        ["no label is used in any row"],
-    ),
-    "no label columns": (
-        "text,author\n" + "".join(f"t{i},me\n" for i in range(12)),
-        ["neither a 'labels' column nor a column of 0 and 1", "text, author"],
-    ),
-    "wrong encoding": (
-        "text,labels\nfine,a\ncaf\xe9,b\n".encode("latin-1") + GOOD_ROWS.encode(),
-        ["row 3, column 'text'", "0xe9", "UTF-8"],
-    ),
-    "ragged row": ("text,labels\nfine,a\none,two,three\n" + GOOD_ROWS, ["row 3", "3 fields", "2", "double quotes"]),
-    "column twice": ("text,x,x\n" + "".join(f"t{i},1,0\n" for i in range(12)), ["column 'x'", "2 times"]),
-    "id twice": (
-        "id,text,labels\n" + "".join(f"{i},t{i},a\n" for i in range(12)) + "3,again,b\n",
-        ["row 14, column 'id'", "'3'"],
-    ),
-    "unknown split": (
-        "text,labels,split\n" + "".join(f"t{i},a,train\n" for i in range(12)) + "x,b,holdout\n",
-        ["row 14, column 'split'", "'holdout'", "train, validation, test"],
-    ),
-    "a single label": ("text,labels\n" + GOOD_ROWS, ["only one label, 'a'", "at least two"]),
-    "too few rows": ("text,labels\na,x\nb,y\n", ["2 rows", "at least ten"]),
-    "only a header": ("text,labels\n", ["no rows"]),
-    "empty file": ("", ["bad.csv", "empty"]),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named_with_its_place_and_remedy(tmp_path, fault):
-    text, parts = FAULTS[fault]
-    with pytest.raises(DataError) as error:
-        read_splits(csv_text(tmp_path, text))
-    for part in parts:
-        assert part in str(error.value)
-
-
-def test_all_faults_in_one_message_and_ten_shown(tmp_path):
-    with pytest.raises(DataError) as error:
-        read_splits(csv_text(tmp_path, "text,labels\n" + ",a\n" * 30))
-    assert len(error.value.faults) == 30
-    assert "30 problems" in str(error.value)
-    assert "and 20 more" in str(error.value)
-    assert len(str(error.value).splitlines()) == 12
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("nothing.csv", "there is no such file"), ("data.xlsx", "no such file"), ("no such thing", "no such file")],
-)
-def test_a_missing_file(tmp_path, monkeypatch, name, message):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=message):
-        read_splits(name)
-
-
-def test_unknown_extension_and_folder(tmp_path):
-    (tmp_path / "data.txt").write_text("x")
-    with pytest.raises(DataError, match=r"unknown extension '.txt'.*\.csv, \.jsonl or \.parquet"):
-        read_splits(tmp_path / "data.txt")
-    with pytest.raises(DataError, match="folder"):
-        read_splits(tmp_path)
-
-
-def test_broken_jsonl_and_parquet(tmp_path):
-    (tmp_path / "data.jsonl").write_text('{"text": "a", "labels": ["x"]}\n{"text": \n[1]\n')
-    with pytest.raises(DataError, match="row 2: not a JSON object") as error:
-        read_splits(tmp_path / "data.jsonl")
-    assert len(error.value.faults) == 2
-    (tmp_path / "data.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="not a whole Parquet file"):
-        read_splits(tmp_path / "data.parquet")
-
-
-def test_non_text_and_wrong_labels_in_jsonl(tmp_path):
-    path = tmp_path / "data.jsonl"
-    path.write_text(
-        "".join(f'{{"text": "t{i}", "labels": ["a"]}}\n' for i in range(12))
-        + '{"text": 5, "labels": ["a"]}\n{"text": "x", "labels": [3]}\n'
-    )
-    with pytest.raises(DataError) as error:
-        read_splits(path)
-    assert "row 13, column 'text': 5 is not a text" in str(error.value)
-    assert "row 14, column 'labels': 3 is not a label name" in str(error.value)
-
-
-def test_a_hub_name_that_does_not_exist(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="the hub data set could not be loaded"):
-        read_splits("nobody/nothing")
-
-
 # Splits --------------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +124,52 @@ def test_equal_texts_stay_on_one_side():
     matrix = np.tile(np.eye(4, dtype=np.float32), (50, 1))
     split = split_rows(texts, matrix)
     assert all(split[i] == split[i + 1] for i in range(0, 200, 2))
+
+
+def test_near_duplicates_share_most_word_pairs():
+    long = "the quick brown fox jumps over the lazy dog while the other dogs look on and wonder about it"
+    texts = [
+        long,
+        "Something else entirely, in every word of it, from beginning to end of the line.",
+        long.upper() + "!",  # equal but for case and punctuation
+        long + " today",  # a word more
+        long.replace("quick", "slow")
+        .replace("lazy", "busy")
+        .replace("wonder", "think"),  # three words of nineteen: 0.45
+        "Yes.",
+        "yes",
+    ]
+    assert near_duplicates(texts).tolist() == [0, 1, 0, 0, 4, 5, 5]
+    assert equal_texts([" A  b", "a B", "ab"]).tolist() == [0, 0, 1]
+
+
+def test_near_duplicates_agree_with_comparing_all_pairs():
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{i}" for i in range(300)])
+    texts = [" ".join(rng.choice(words, 25)) for _ in range(80)]
+    texts += [" ".join([*text.split()[:-1], "end"]) for text in texts[:40]]  # 24 of 26 word pairs stay: 0.92
+    group = near_duplicates(texts)
+    assert (group[80:] == group[:40]).mean() > 0.95
+    assert len(set(group[:80])) == 80
+
+
+def test_groups_that_are_given_stay_together():
+    groups = np.arange(200) // 5
+    matrix = np.tile(np.eye(4, dtype=np.float32), (50, 1))
+    split = split_rows([f"t{i}" for i in range(200)], matrix, groups=groups)
+    assert pd.Series(split).groupby(groups).nunique().max() == 1
+
+
+def test_a_text_in_two_splits_and_a_split_that_is_missing_are_notes(tmp_path):
+    frame = JOINED.assign(split=["train"] * 18 + ["test"] * 6)
+    frame.loc[20, "text"] = frame.loc[3, "text"].upper()
+    split, notes = assign_splits(read_rows(write(tmp_path, "data.csv", frame)))
+    assert "1 texts are in more than one split: scores there reward memory" in notes
+    assert "there was no validation split; it was taken out of train" in notes
+    assert list(split[18:]) == ["test"] * 6
+    assert set(split[:18]) == {"train", "validation"}
+    rows = read_rows(write(tmp_path, "rare.csv", JOINED.assign(split=["train"] * 15 + ["validation"] * 8 + ["test"])))
+    assert "label 'a' never appears in test: its scores there are undefined" in assign_splits(rows)[1]
 
 
 def test_shares_and_rare_labels_are_kept():

@@ -20,7 +20,7 @@ def test_check_names_the_faults_without_a_traceback(tmp_path):
     result = call("check", "bad.csv", cwd=tmp_path)
     assert result.returncode == 1
     assert "row 2, column 'text'" in result.stderr
-    assert "row 3, column 'x': '7' is neither 0 nor 1" in result.stderr
+    assert "row 3, column 'x': 7 is neither 0 nor 1" in result.stderr
     assert "Traceback" not in result.stderr
     missing = call("check", "absent.csv", cwd=tmp_path)
     assert missing.returncode == 1
