@@ -1,6 +1,12 @@
 """From text to padded tensors."""
 
+import os
+import tempfile
+
+import numpy as np
 import torch
+from datasets import DatasetDict
+from datasets.fingerprint import get_temporary_cache_files_directory
 from torch.utils.data import Dataset
 
 
@@ -59,10 +65,92 @@ class MultiLabelCollator:
         return batch
 
 
-def tokenize_splits(splits, tokenizer, max_len):
-    """Add input_ids and attention_mask to every split of a DatasetDict; texts are cut at max_len tokens."""
+def tokenize_splits(splits, tokenizer, max_len, num_proc=None):
+    """Add input_ids and attention_mask to every split; texts are cut at max_len tokens.
+
+    The result is written to disk, in Arrow, as it is made and read from there, so that memory does not grow with the number of
+    rows. It is deleted when Python ends.
+
+    Parameters
+    ----------
+    splits : datasets.DatasetDict, or dict of datasets.Dataset
+    tokenizer : transformers tokenizer
+    max_len : int
+    num_proc : int, optional
+        Number of processes; default: one for each 20,000 rows, up to the number of cores.
+
+    Returns
+    -------
+    datasets.DatasetDict
+    """
+    if num_proc is None:
+        num_proc = min(os.cpu_count() or 1, max(part.num_rows for part in splits.values()) // 20_000)
 
     def tokenize(batch):
         return tokenizer(batch["text"], truncation=True, max_length=max_len, return_token_type_ids=False)
 
-    return splits.map(tokenize, batched=True)
+    folder = tempfile.mkdtemp(dir=get_temporary_cache_files_directory())
+    files = {name: os.path.join(folder, f"{name}.arrow") for name in splits}
+    options = {"batched": True, "cache_file_names": files, "num_proc": num_proc if num_proc > 1 else None}
+    return DatasetDict(splits).map(tokenize, desc="Tokenizing", **options)
+
+
+def sliding_windows(texts, tokenizer, max_len, stride):
+    """Cut texts into overlapping windows, so that nothing of a long text is lost.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    tokenizer : transformers tokenizer (a fast one)
+    max_len : int
+        Tokens of a window, special tokens included.
+    stride : int
+        Tokens that a window shares with the one before.
+
+    Returns
+    -------
+    (encodings, rows)
+        The windows as lists of input_ids and attention_mask, for `tokenizer.pad`, and an int array of shape (n_windows,): the position
+        of each window's text.
+
+    Raises
+    ------
+    ValueError
+        When stride leaves a window no token of its own.
+    """
+    room = max_len - tokenizer.num_special_tokens_to_add()
+    if not 0 <= stride < room:
+        raise ValueError(f"stride is {stride}; with max_len {max_len} it takes a number from 0 to {room - 1}")
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_len,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_token_type_ids=False,
+    )
+    rows = np.array(encoded.pop("overflow_to_sample_mapping"))
+    return encoded, rows
+
+
+def pool_windows(logits, rows, how="max"):
+    """One row of logits a text from those of its windows.
+
+    Parameters
+    ----------
+    logits : float tensor of shape (n_windows, n_labels)
+    rows : int array of shape (n_windows,)
+        From `sliding_windows`.
+    how : str
+        "max" (somewhere in the text) or "mean" (on the whole).
+
+    Returns
+    -------
+    float tensor of shape (n_texts, n_labels)
+    """
+    reductions = {"max": "amax", "mean": "mean"}
+    if how not in reductions:
+        raise ValueError(f"how is {how!r}; it takes 'max' or 'mean'")
+    index = torch.as_tensor(rows, device=logits.device)[:, None].expand_as(logits)
+    pooled = torch.zeros(int(rows.max()) + 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
+    return pooled.scatter_reduce(0, index, logits, reduce=reductions[how], include_self=False)
