@@ -1,13 +1,15 @@
 """Milliseconds of a training step an example on this machine: how attention is computed, and dropout on it.
 
 python benchmarks/attention.py [DATASET]. Batches of 16 of similar length, lower layers frozen, each setting measured on the same batches.
+Results: results/attention.csv.
 """
 
-import platform
 import sys
 import time
 
+import pandas as pd
 import torch
+from common import save_results
 
 from helpers import models, runtime, training
 
@@ -36,9 +38,6 @@ for attention in ("sdpa", "eager"):
         training.train_one_epoch(model, batches, optimizer, Scheduler(), None, run)
         milliseconds[attention, dropout] = 1000 * (time.perf_counter() - start) / examples
 
-print(
-    f"{platform.machine()}, {torch.get_num_threads()} threads, {run.device}, {run.precision}, torch {torch.__version__}"
-)
-slowest = milliseconds["sdpa", 0.1]
-for (attention, dropout), value in milliseconds.items():
-    print(f"{attention:<6} attention dropout {dropout}: {value:5.1f} ms an example, {slowest / value:.2f}x")
+table = pd.Series(milliseconds, name="ms an example").rename_axis(["attention", "attention dropout"]).reset_index()
+table["speed-up"] = milliseconds["sdpa", 0.1] / table["ms an example"]
+save_results("attention", table.assign(precision=run.precision))

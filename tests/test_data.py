@@ -139,7 +139,7 @@ def test_near_duplicates_share_most_word_pairs():
         "Yes.",
         "yes",
     ]
-    assert near_duplicates(texts).tolist() == [0, 1, 0, 0, 4, 5, 5]
+    assert pd.factorize(near_duplicates(texts))[0].tolist() == [0, 1, 0, 0, 2, 3, 3]
     assert equal_texts([" A  b", "a B", "ab"]).tolist() == [0, 0, 1]
 
 

@@ -139,6 +139,20 @@ def test_runs_alone_and_first(path, fresh_clone, tmp_path):
     assert error is None
 
 
+@pytest.mark.all
+@pytest.mark.parametrize("path", NOTEBOOKS[:2], ids=lambda p: p.stem)
+def test_runs_on_a_file_as_kaggle_ships_it(path, tmp_path):
+    """Commas and doubled quotes inside quotes, texts of several lines, `comment_text`, a label on no row."""
+    rows = []
+    for i in range(240):
+        text = f'Page {i}, "revised"\n\nWhy was this undone?\n\t{"You fool! " * (i % 3)}-- user {i % 17}'
+        rows.append({"id": f"{i:016x}", "comment_text": text, "toxic": i % 3 // 2, "obscene": int(i % 7 == 0), "threat": 0})
+    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
+    parameters = {"DATASET": str(tmp_path / "train.csv"), "OUTPUT_DIR": str(tmp_path / "build")}
+    _, error = command.execute(path, tmp_path / path.name, parameters)
+    assert error is None
+
+
 WETTER = {
     "Regen": ["es regnet seit Stunden", "die Pfützen werden größer", "nasse Schuhe"],
     "Wind": ["der Sturm rüttelt am Dach", "Böen von Westen", "die Fahne knattert"],
