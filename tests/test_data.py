@@ -153,6 +153,15 @@ def test_near_duplicates_agree_with_comparing_all_pairs():
     assert len(set(group[:80])) == 80
 
 
+def test_pairs_below_the_threshold_are_not_linked_though_they_meet_in_a_bucket():
+    rng = np.random.default_rng(1)
+    words = np.array([f"w{i}" for i in range(300)])
+    texts = [list(rng.choice(words, 25)) for _ in range(60)]
+    texts += [[*text[:8], "x", *text[9:16], "y", *text[17:]] for text in texts]  # 20 of 28 word pairs stay: 0.71
+    assert len(set(near_duplicates([" ".join(text) for text in texts]))) == 120
+    assert len(set(near_duplicates([" ".join(text) for text in texts], threshold=0.7))) < 100
+
+
 def test_groups_that_are_given_stay_together():
     groups = np.arange(200) // 5
     matrix = np.tile(np.eye(4, dtype=np.float32), (50, 1))
