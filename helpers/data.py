@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.reading import EMBEDDED, SPLITS, DataError, embedded_path, read_rows
+from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, DataError, embedded_path, read_rows  # noqa: F401
 
-__all__ = ["EMBEDDED", "SPLITS", "DataError", "embedded_path", "read_rows"]
+# A word; in scripts that put no spaces between words (Thai, Lao, Chinese, Japanese), a character.
+WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u9fff\uf900-\ufaff]|[^\W\u0e00-\u0eff\u3040-\u9fff\uf900-\ufaff]+")
 FRACTIONS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 
@@ -118,20 +119,28 @@ def near_duplicates(texts, threshold=0.8):
     bands, width = 9, 7
 
     def word_pairs(i):
-        words = re.findall(r"\w+", texts[first[i]].lower())
-        return {" ".join(pair) for pair in zip(words, words[1:], strict=False)} or {" ".join(words)}
+        text = texts[first[i]].lower()
+        words = WORD.findall(text)
+        return {" ".join(pair) for pair in zip(words, words[1:], strict=False)} or {" ".join(words) or text.strip()}
 
     encoded = ([pair.encode() for pair in word_pairs(i)] for i in range(len(first)))
-    signatures = np.empty((len(first), bands * width), dtype=np.uint64)
+    signatures = np.empty((len(first), bands * width), dtype=np.uint32)
     for i, signature in enumerate(MinHash.generator(encoded, num_perm=bands * width)):
         signatures[i] = signature.hashvalues
-    number, candidates = pd.Series(np.arange(len(first))), set()
     mix = np.random.default_rng(0).integers(2**63, size=width, dtype=np.uint64) | np.uint64(1)
+    buckets = (signatures.reshape(-1, bands, width) * mix).sum(axis=2)
+    candidates = set()
     for band in range(bands):
-        buckets = number.groupby((signatures[:, band * width : (band + 1) * width] * mix).sum(axis=1))
-        for earlier in (buckets.transform("first"), buckets.shift()):
-            found = earlier.notna() & (earlier != number)
-            candidates.update(zip(earlier[found].astype(int), number[found], strict=True))
+        # within a bucket, texts that share the next bands as well lie side by side; up to 32 neighbours are looked at
+        order = np.lexsort(np.roll(buckets, -band, axis=1)[:, 2::-1].T)
+        for apart in range(1, 33):
+            one, other = order[:-apart], order[apart:]
+            same = buckets[one, band] == buckets[other, band]
+            if not same.any():
+                break
+            one, other = one[same], other[same]
+            alike = (signatures[one] == signatures[other]).mean(axis=1) > threshold - 0.15  # estimates their similarity
+            candidates.update(zip(one[alike].tolist(), other[alike].tolist(), strict=True))
     links = [
         (i, j)
         for i, j in candidates
@@ -145,6 +154,8 @@ def near_duplicates(texts, threshold=0.8):
 def assign_splits(rows):
     """The split of each row, and notes about it: the one the source names; what it lacks is taken out of train.
 
+    Near-duplicates that are divided here stay on one side.
+
     Parameters
     ----------
     rows : Rows
@@ -154,15 +165,19 @@ def assign_splits(rows):
     (array of str of shape (n_examples,), list of str)
     """
     notes = []
-    if rows.split is None:
-        split = split_rows(rows.text, rows.matrix)
-    else:
-        split = rows.split.copy()
-        missing = [name for name in SPLITS if name not in set(split)]
+    split = np.full(len(rows.text), "train", dtype=object) if rows.split is None else rows.split.copy()
+    missing = [name for name in SPLITS if name not in set(split)]
+    if missing:
+        inside = np.flatnonzero(split == "train")
+        groups = near_duplicates(rows.text.iloc[inside])
+        if (n_groups := len(set(groups))) < MIN_ROWS:
+            what = f"{n_groups} different texts are too few to take {' and '.join(missing)} from"
+            raise DataError("the data", [f"{what} (near-duplicates count once); give at least {MIN_ROWS}"])
+        shares = {name: FRACTIONS[name] for name in missing}
+        shares = {"train": 1 - sum(shares.values()), **shares}
+        split[inside] = split_rows(rows.text.iloc[inside], rows.matrix[inside], shares, groups=groups)
+    if rows.split is not None:
         if missing:
-            inside = np.flatnonzero(split == "train")
-            shares = {"train": 1 - 0.15 * len(missing), **dict.fromkeys(missing, 0.15)}
-            split[inside] = split_rows(rows.text.iloc[inside], rows.matrix[inside], shares)
             notes.append(f"there was no {' and no '.join(missing)} split; it was taken out of train")
         pairs = pd.DataFrame({"text": equal_texts(rows.text), "split": split}).drop_duplicates()
         if shared := int((pairs["text"].value_counts() > 1).sum()):
@@ -170,12 +185,13 @@ def assign_splits(rows):
     for j, name in enumerate(rows.label_names):
         for part in SPLITS:
             if rows.matrix[:, j].any() and not rows.matrix[split == part, j].any():
-                notes.append(f"label {name!r} never appears in {part}: its scores there are undefined")
+                what = "it can't be learned" if part == "train" else "its scores there are undefined"
+                notes.append(f"label {name!r} never appears in {part}: {what}")
     return split, notes
 
 
 def split_rows(texts, matrix, fractions=FRACTIONS, seed=0, groups=None):
-    """Split rows so that label combinations keep their shares and equal texts stay together.
+    """Split rows so that each label keeps its share and equal texts stay together.
 
     Iterative stratification (Sechidis et al., 2011, doi:10.1007/978-3-642-23808-6_10) over groups of texts; a group
     carries every label of its rows.

@@ -27,14 +27,14 @@ def _axes(ax, height=3.6):
 
 
 def label_counts(counts, ax=None):
-    """Bars of label counts, the commonest first.
+    """Bars of label counts, the commonest first, at most 40.
 
     Parameters
     ----------
     counts : pandas.Series
         Number of examples, indexed by label name.
     """
-    counts = counts.sort_values()
+    counts = counts.sort_values().tail(40)
     ax = _axes(ax, 0.9 + 0.3 * len(counts))
     ax.barh(counts.index, counts, color=BLUE)
     ax.bar_label(ax.containers[0], padding=3)
@@ -82,12 +82,16 @@ def lengths(n_tokens, max_len, ax=None):
     """
     n_tokens = np.asarray(n_tokens)
     ax = _axes(ax)
-    ax.hist(n_tokens, bins=40, color=BLUE)
-    ax.axvline(max_len, color=ORANGE, linewidth=2)
+    end = max(np.quantile(n_tokens, 0.995), min(max_len, n_tokens.max()))
+    ax.hist(n_tokens.clip(max=end), bins=40, color=BLUE)
+    if max_len <= end:
+        ax.axvline(max_len, color=ORANGE, linewidth=2)
+    left = max_len > end / 2
     ax.annotate(
-        f" cut at {max_len}:\n {np.mean(n_tokens > max_len):.1%} of the texts",
-        (max_len, ax.get_ylim()[1] * 0.8),
+        f" cut at {max_len}: \n {np.mean(n_tokens > max_len):.1%} of the texts ",
+        (min(max_len, end), ax.get_ylim()[1] * 0.8),
         color=ORANGE,
+        ha="right" if left else "left",
     )
     ax.set(title="Length of the texts", xlabel="tokens, special tokens included", ylabel="number of texts")
     return ax

@@ -4,6 +4,7 @@ In the order of the file: reading (CSV, JSONL, Parquet, the hub), checking, labe
 """
 
 import ast
+import contextlib
 import csv
 import gzip
 import io
@@ -173,15 +174,17 @@ def _read_csv(path):
     gzipped = path.name.lower().endswith(".gz")
     content = pa.py_buffer(gzip.decompress(path.read_bytes())) if gzipped else _on_disk(path)
     start = content[:1_000_000].to_pybytes()
-    try:
-        lines = csv.reader(io.StringIO(start.decode("utf-8-sig", "replace"), newline=""))
-        header, first = next(lines, None), next(lines, [])
-    except csv.Error:
-        header, first = None, []
+    lines = csv.reader(io.StringIO(start.decode("utf-8-sig", "replace"), newline=""))
+    header, first = next(lines, None), []
+    with contextlib.suppress(csv.Error):  # its first field is longer than 131,072 characters
+        first = next(lines, [])
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(path.name, ["the file is UTF-16; save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"])
     if not header:
         raise DataError(path.name, ["the file is empty; it needs a header row and at least ten texts"])
+    if len(header) == 1 and (found := re.search(r"[;\t]", header[0])):
+        what = f"the columns are separated by {found[0]!r}; save the file with commas between them"
+        raise DataError(path.name, [f"row 1: {what}, or give it as .parquet or .jsonl"])
     twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
     if twice:
         where = "row 1, column {!r}: there are {} columns of this name; rename or remove all but one"
@@ -415,6 +418,9 @@ def _decode(frame, tokenizer, faults, notes):
     tokenizer = models.load_tokenizer(tokenizer or checkpoints.embedded_checkpoint())
     remedy = "name the one they were made with: read_splits(..., tokenizer=...)"
     rows = frame["input_ids"].to_list()
+    if any(not isinstance(ids, LISTS) for ids in rows):
+        faults.add_whole("column 'input_ids' does not hold lists of ids; give the data as .parquet or .jsonl")
+        return None
     outside = [i for i, ids in enumerate(rows) if not len(ids) or min(ids) < 0 or max(ids) >= len(tokenizer)]
     for i in outside:
         what = f"id {max(rows[i])} is not" if len(rows[i]) else "there is no id"
@@ -453,32 +459,33 @@ def _labels_from_lists(column, wanted, class_names, faults, notes):
     except TypeError:  # a dictionary or a list of lists: no cell can be compared with another
         codes, cells = np.arange(len(values)), values
     cells = [None if not isinstance(cell, (str, tuple)) and pd.isna(cell) else cell for cell in cells]
-    lists = [cell for cell in cells if isinstance(cell, tuple)]
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(len(cells)), side="right")
 
     def bad(k, message):
         faults.add(order[ends[k - 1] if k else 0 : ends[k]], "labels", message)
 
-    if any(lists) and class_names is None and all(isinstance(x, float) for cell in lists for x in cell):
+    written = {k for k, cell in enumerate(cells) if isinstance(cell, str) and cell.strip().startswith("[")}
+    for k in written:
+        try:
+            cells[k] = tuple(ast.literal_eval(cells[k].strip()))
+        except (ValueError, SyntaxError, TypeError):
+            bad(k, f'{_shown(cells[k])} is not a list; write it as ["a", "b"] or a|b')
+            cells[k] = ()
+    lists = [cell for cell in cells if isinstance(cell, tuple)]
+    if class_names is None and _are_vectors(lists, wanted):
         names, small = _labels_from_vectors(cells, np.diff(ends, prepend=0), wanted, bad, notes)
         return names, small[codes]
 
-    joined = [c for c in cells if isinstance(c, str) and c.strip() and not c.strip().startswith("[")]
+    joined = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
     separator = next((s for s in SEPARATORS if any(s in cell for cell in joined)), SEPARATORS[0])
-    written_lists = [c for c in cells if isinstance(c, tuple) or (isinstance(c, str) and c.strip().startswith("["))]
-    mixed = bool(joined) and any(len(c) for c in written_lists)
+    mixed = bool(joined) and (any(lists) or bool(written))
     names_of_ids = class_names or wanted
     sets = []
     for k, cell in enumerate(cells):
         items = ()
         if isinstance(cell, tuple):
             items = cell
-        elif isinstance(cell, str) and cell.strip().startswith("["):
-            try:
-                items = tuple(ast.literal_eval(cell.strip()))
-            except (ValueError, SyntaxError, TypeError):
-                bad(k, f'{_shown(cell)} is not a list; write it as ["a", "b"] or a|b')
         elif isinstance(cell, str):
             items = tuple(part for part in cell.split(separator) if part.strip())
             if mixed and items:
@@ -502,6 +509,8 @@ def _labels_from_lists(column, wanted, class_names, faults, notes):
                 bad(k, f"label {_shown(item.strip())} holds the separator {inside!r}; split it in two or rename it")
             else:
                 names.append(item.strip())
+        if len(items) > len(set(items)):
+            bad(k, f"{_shown(list(items))} names a label twice; write each once")
         sets.append(names)
     names = list(wanted or class_names or sorted({name for labels in sets for name in labels}))
     unknown = {name for labels in sets for name in labels} - set(names)
@@ -513,6 +522,16 @@ def _labels_from_lists(column, wanted, class_names, faults, notes):
     for k, labels in enumerate(sets):
         small[k, [position[name] for name in labels if name in position]] = 1
     return names, small[codes]
+
+
+def _are_vectors(lists, wanted):
+    """Whether lists hold 0 or 1 for each label, and not label ids: floats, or all of one length and nothing but 0 and 1."""
+    numbers = [x for cell in lists for x in cell]
+    if not numbers or not all(isinstance(x, (int, float)) for x in numbers):
+        return False
+    lengths = {len(cell) for cell in lists}
+    alike = len(lengths) == 1 and set(numbers) <= {0, 1} and len(wanted or lists[0]) == len(lists[0]) > 1
+    return alike or all(isinstance(x, float) for x in numbers)
 
 
 def _labels_from_vectors(cells, counts, wanted, bad, notes):
@@ -539,7 +558,13 @@ def _labels_from_columns(frame, wanted, columns, faults, notes):
     """Label names and matrix of 0/1 columns. A column that is mostly 0 and 1 is meant as a label; others are set aside."""
     numbers = {name: _zeros_and_ones(column) for name, column in frame.items()}
     odd = {name: np.flatnonzero(np.isnan(values)) for name, values in numbers.items()}
-    names = [name for name in frame.columns if len(frame) and len(odd[name]) <= len(frame) / 2]
+
+    def is_label(name):  # mostly 0 and 1, or nothing but 0, 1 and gaps
+        strange = frame[name].iloc[odd[name]]
+        gaps = (strange.isna() | (strange.astype(str).str.strip() == "")).sum()
+        return len(strange) <= len(frame) / 2 or gaps == len(strange) < len(frame)
+
+    names = [name for name in frame.columns if len(frame) and is_label(name)]
     if wanted:
         for name in wanted:
             if name not in numbers:
@@ -549,7 +574,8 @@ def _labels_from_columns(frame, wanted, columns, faults, notes):
         remedy = "add labels joined by |, or one 0/1 column a label"
         faults.add_whole(f"there is neither a column 'labels' nor one of 0 and 1 (the columns are {columns}); {remedy}")
     if aside := [name for name in frame.columns if name not in names]:
-        notes.append(f"columns not used: {', '.join(map(str, aside))} (a label column holds 0 and 1)")
+        why = "not among the label names given" if wanted else "a label column holds 0 and 1"
+        notes.append(f"columns not used: {', '.join(map(str, aside))} ({why})")
     for name in names:
         message = "{} is neither 0 nor 1; a label column holds nothing else"
         faults.add(odd[name], name, message, frame[name])

@@ -7,6 +7,7 @@ from helpers.data import (
     EMBEDDED,
     FRACTIONS,
     SPLITS,
+    DataError,
     assign_splits,
     embedded_path,
     equal_texts,
@@ -160,6 +161,29 @@ def test_pairs_below_the_threshold_are_not_linked_though_they_meet_in_a_bucket()
     texts += [[*text[:8], "x", *text[9:16], "y", *text[17:]] for text in texts]  # 20 of 28 word pairs stay: 0.71
     assert len(set(near_duplicates([" ".join(text) for text in texts]))) == 120
     assert len(set(near_duplicates([" ".join(text) for text in texts], threshold=0.7))) < 100
+
+
+def test_near_duplicates_in_scripts_without_spaces_and_of_signs():
+    chinese = "我们昨天晚上在河边的小饭馆里吃了一顿很好的晚饭然后走路回家"
+    texts = [chinese, chinese + "了", "这是另外一句完全不同的话和上面没有关系", "🚀🚀", "😡", "!!!"]
+    assert pd.factorize(near_duplicates(texts))[0].tolist() == [0, 0, 1, 2, 3, 4]
+
+
+def test_reposts_stay_on_one_side_of_a_split_made_here(tmp_path):
+    texts = [f"{text} with a dozen other words behind it, the same each time, {text}" for text in TEXTS]
+    frame = pd.DataFrame({"text": texts + [f"Repost: {text}" for text in texts], "labels": ["a", "b|c"] * 24})
+    rows = read_rows(write(tmp_path, "reposts.csv", frame))
+    split, _ = assign_splits(rows)
+    assert set(split) == set(SPLITS)
+    assert (split[:24] == split[24:]).all()
+
+
+def test_too_few_different_texts_to_split(tmp_path):
+    frame = pd.DataFrame({"text": ["one", "two", "three"] * 8, "labels": ["a", "b", ""] * 8})
+    with pytest.raises(
+        DataError, match=r"3 different texts are too few .*near-duplicates count once.*give at least 10"
+    ):
+        read_splits(write(tmp_path, "few.csv", frame))
 
 
 def test_groups_that_are_given_stay_together():

@@ -146,7 +146,9 @@ def test_runs_on_a_file_as_kaggle_ships_it(path, tmp_path):
     rows = []
     for i in range(240):
         text = f'Page {i}, "revised"\n\nWhy was this undone?\n\t{"You fool! " * (i % 3)}-- user {i % 17}'
-        rows.append({"id": f"{i:016x}", "comment_text": text, "toxic": i % 3 // 2, "obscene": int(i % 7 == 0), "threat": 0})
+        rows.append(
+            {"id": f"{i:016x}", "comment_text": text, "toxic": i % 3 // 2, "obscene": int(i % 7 == 0), "threat": 0}
+        )
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     parameters = {"DATASET": str(tmp_path / "train.csv"), "OUTPUT_DIR": str(tmp_path / "build")}
     _, error = command.execute(path, tmp_path / path.name, parameters)

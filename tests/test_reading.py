@@ -153,6 +153,34 @@ FAULTS = {
         + '{"text": "x", "labels": [0.4, 1.0]}\n',
         ["row 13, column 'labels': 0.4 is neither 0 nor 1; a label vector holds nothing else"],
     ),
+    "a label twice in one list": (
+        "bad.jsonl",
+        jsonl({"text": "x", "labels": ["a", "b", "a"]}),
+        ["row 13, column 'labels': ['a', 'b', 'a'] names a label twice; write each once"],
+    ),
+    "gaps for zeros": (
+        "bad.csv",
+        "text,x,y\n" + "".join(f"t{i},{i % 2},{'1' if i > 9 else ''}\n" for i in range(12)),
+        [f"row {i}, column 'y': '' is neither 0 nor 1; a label column holds nothing else" for i in range(2, 12)],
+    ),
+    "semicolons between the columns": (
+        "bad.csv",
+        ("text,labels\n" + GOOD).replace(",", ";"),
+        [
+            "row 1: the columns are separated by ';'; save the file with commas between them, "
+            "or give it as .parquet or .jsonl"
+        ],
+    ),
+    "ids in a CSV": (
+        "bad.csv",
+        "input_ids,a,b\n" + "".join(f"101 7 {i},{i % 2},{i % 3 // 2}\n" for i in range(12)),
+        ["column 'input_ids' does not hold lists of ids; give the data as .parquet or .jsonl"],
+    ),
+    "a first text longer than Python's csv module reads": (
+        "bad.csv",
+        "text,labels\n" + "x " * 70_000 + ",a\n,a\n" + GOOD,
+        ["row 3, column 'text': the text is empty; write one or delete the row"],
+    ),
     "one label": (
         "bad.csv",
         "text,labels\n" + GOOD.replace(",b", ","),
@@ -367,6 +395,17 @@ def test_a_label_on_every_row_or_on_none_is_a_note(tmp_path):
         "label 'a' is on every row: there is nothing to learn for it",
         "label 'c' is on no row: it can't be learned",
     ]
+
+
+@pytest.mark.parametrize("one", [1, 1.0, True])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_vectors_of_0_and_1_are_no_ids(tmp_path, one, suffix):
+    vectors = [[one * (i % 2), one * (i % 3 == 0), one * 0] for i in range(24)]
+    frame = pd.DataFrame({"text": TEXTS, "labels": vectors})
+    path = tmp_path / f"data{suffix}"
+    frame.to_json(path, orient="records", lines=True) if suffix == ".jsonl" else frame.to_csv(path, index=False)
+    assert read_rows(path, label_names=["a", "b", "c"]).matrix.tolist() == np.array(vectors, dtype=float).tolist()
+    assert read_rows(path).label_names == ["label_0", "label_1", "label_2"]
 
 
 # Label names that are given -------------------------------------------------------------------------------------------
