@@ -118,7 +118,10 @@ def test_longformer_runs_in_the_same_code(tokenizer, tmp_path, small_csv):
         attention_window=[8, 8],
         max_position_embeddings=130,
         pad_token_id=tokenizer.pad_token_id,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
+    torch.manual_seed(0)
     LongformerModel(config).save_pretrained(tmp_path / "longformer")
     tokenizer.save_pretrained(tmp_path / "longformer")
     model = load_model(tmp_path / "longformer", ["a", "b", "c"])
@@ -126,7 +129,7 @@ def test_longformer_runs_in_the_same_code(tokenizer, tmp_path, small_csv):
     data = MultiLabelDataset(texts, np.eye(3, dtype=np.float32), load_tokenizer(tmp_path / "longformer"), 120)
     batch = MultiLabelCollator(tokenizer)([data[i] for i in range(3)])
     assert batch["input_ids"].shape == (3, 102)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     losses = []
     for _ in range(40):
         loss = model(**batch).loss
