@@ -119,6 +119,7 @@ def execute(path, target, parameters):
     except ImportError:
         raise CommandError("papermill is not installed: pip install -r requirements.txt -c constraints.txt") from None
 
+    os.environ["TQDM_DISABLE"] = "1"  # for the kernels: a progress bar in a stored notebook is noise
     start, error = time.perf_counter(), None
     try:
         notebook = papermill.execute_notebook(

@@ -1,18 +1,25 @@
 """Losses, class weights, and the two ways to train: a loop of one's own, and the Trainer."""
 
+import json
+import shutil
 import tempfile
 import time
+from itertools import islice
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 from transformers import Trainer, TrainingArguments, get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers.data import label_matrix
 from helpers.metrics import decision_scores, macro_average_precision
 from helpers.models import load_model, load_tokenizer
+from helpers.runtime import ParameterError
 from helpers.thresholds import tune_thresholds
 from helpers.tokenization import MultiLabelCollator, MultiLabelDataset, tokenize_splits
 
@@ -86,29 +93,41 @@ def freeze_lower_layers(model):
     return frozen
 
 
-def train_one_epoch(model, loader, optimizer, scheduler, pos_weight, run):
+def train_one_epoch(model, loader, optimizer, scheduler, pos_weight, run, accumulate=1):
     """One pass over the training batches; returns the mean loss of an example.
 
-    `run` (helpers.runtime.Run) tells the device and the precision.
+    `accumulate` batches make one step of the optimizer, with the gradient of one batch of them all, also where the last group is
+    short. `run` (helpers.runtime.Run) tells the device and the precision.
     """
     model.train()
     total = seen = 0
-    for batch in loader:
-        batch = {name: tensor.to(run.device) for name, tensor in batch.items()}
-        with run.autocast():
-            logits = model(batch["input_ids"], batch["attention_mask"])
-        loss = loss_fn(logits.float(), batch["labels"], pos_weight)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} after {seen} examples: lower LEARNING_RATE")
-        run.scaler.scale(loss).backward()
+    bar = tqdm(loader, desc="training", unit="batch", leave=False)
+    for group in in_groups(enumerate(bar, start=1), accumulate):
+        size = sum(len(batch["labels"]) for _, batch in group)
+        for number, batch in group:
+            batch = {name: tensor.to(run.device) for name, tensor in batch.items()}
+            with run.autocast():
+                logits = model(batch["input_ids"], batch["attention_mask"])
+            loss = loss_fn(logits.float(), batch["labels"], pos_weight)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss of batch {number} is {loss.item()}: lower LEARNING_RATE")
+            run.scaler.scale(loss * len(logits) / size).backward()
+            total, seen = total + loss.item() * len(logits), seen + len(logits)
         run.scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         run.scaler.step(optimizer)
         run.scaler.update()
         scheduler.step()
         optimizer.zero_grad()
-        total, seen = total + loss.item() * len(logits), seen + len(logits)
+        bar.set_postfix(loss=f"{total / seen:.3f}")
     return total / seen
+
+
+def in_groups(items, size):
+    """Lists of `size` items in a row; the last may be shorter."""
+    items = iter(items)
+    while group := list(islice(items, size)):
+        yield group
 
 
 def validation(model, loader, run):
@@ -141,38 +160,162 @@ def make_loader(part, tokenizer, run, train):
     )
 
 
-def fit(model, train_loader, valid_loader, run, pos_weight=None):
+def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, patience=None):
     """Train for `run.epochs` epochs with warm-up and linear decay, and keep the epoch with the best validation macro-AP.
+
+    After each epoch all that the next one depends on is written to the run's folder. Training that was cut off goes on after the
+    last whole epoch when fit is called again, and ends with the weights it would have had.
+
+    Parameters
+    ----------
+    model : module called with (input_ids, attention_mask), returning logits of shape (batch, n_labels)
+    train_loader, valid_loader : DataLoader, from `make_loader`
+    run : helpers.runtime.Run
+    pos_weight : float32 tensor of shape (n_labels,), optional
+    accumulate : int
+        Batches to one step of the optimizer.
+    patience : int, optional
+        Stop when validation macro-AP has not risen for this many epochs.
 
     Returns
     -------
     list of dict, one an epoch: epoch, training loss, validation macro-AP, seconds. The model holds the best epoch's weights.
+
+    Raises
+    ------
+    helpers.runtime.ParameterError
+        Before training, when model, data and parameters do not fit together or the folder cannot be written.
+    FloatingPointError
+        When a loss is not finite; the message names the batch.
     """
+    check_training(model, train_loader, run)
     model.to(run.device)
     pos_weight = None if pos_weight is None else pos_weight.to(run.device)
     optimizer = torch.optim.AdamW(parameter_groups(model, run.learning_rate), fused=True)
-    steps = len(train_loader) * run.epochs
+    steps = -(-len(train_loader) // accumulate) * run.epochs
     scheduler = get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
-    history, best, best_score = [], None, -1.0
-    for epoch in range(1, run.epochs + 1):
+    state = TrainingState(run, model, optimizer, scheduler, train_loader, [steps, accumulate, str(pos_weight)])
+    history = state.resume()
+    for epoch in range(len(history) + 1, run.epochs + 1):
+        if patience and history and len(history) - best_epoch(history) >= patience:
+            print(f"no better for {patience} epochs: stopped")
+            break
         start = time.perf_counter()
-        loss = train_one_epoch(model, train_loader, optimizer, scheduler, pos_weight, run)
+        loss = train_one_epoch(model, train_loader, optimizer, scheduler, pos_weight, run, accumulate)
         y_prob, y_true = validation(model, valid_loader, run)
         score = macro_average_precision(y_true, y_prob)
-        history.append(
-            {
-                "epoch": epoch,
-                "training loss": loss,
-                "validation macro-AP": score,
-                "seconds": time.perf_counter() - start,
-            }
-        )
+        seconds = time.perf_counter() - start
+        history.append({"epoch": epoch, "training loss": loss, "validation macro-AP": score, "seconds": seconds})
         print(f"epoch {epoch}/{run.epochs}: training loss {loss:.3f}, validation macro-AP {score:.3f}", flush=True)
-        if best is None or score > best_score:
-            best_score = score
-            best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    model.load_state_dict(best)
+        state.save(history)
+    state.load_best(history)
     return history
+
+
+def best_epoch(history):
+    """Number of the epoch with the highest validation macro-AP, the first of equals."""
+    return max(history, key=lambda row: (row["validation macro-AP"], -row["epoch"]))["epoch"]
+
+
+def check_training(model, loader, run):
+    """Raise ParameterError where training could only fail, before any time is spent on it."""
+    if not len(loader.dataset):
+        raise ParameterError("the training split is empty; give DATASET rows to learn from")
+    config = getattr(model, "config", None) or model.encoder.config
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and run.max_len > limit:
+        raise ParameterError(f"MAX_LEN is {run.max_len}, and the model reads at most {limit} tokens; lower it")
+    width = [module.out_features for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    labels = len(loader.dataset[0]["labels"])
+    if width != labels:
+        raise ParameterError(f"the model's head has {width} outputs and the data have {labels} labels; build it anew")
+    with run.writing("folder.check") as path:
+        path.touch()
+    (run.folder / "folder.check").unlink()
+
+
+class TrainingState:
+    """What an epoch depends on, kept in the run's folder: last.safetensors, and best-<epoch>.safetensors with the best weights.
+
+    A file is written under another name and renamed when it is whole, the best weights before the state that names them: whenever
+    the process ends, what lies in the folder is one whole epoch.
+    """
+
+    def __init__(self, run, model, optimizer, scheduler, loader, facts):
+        self.run, self.model, self.optimizer, self.scheduler = run, model, optimizer, scheduler
+        self.generator = getattr(loader.sampler, "generator", None)
+        shapes = [[name, *tensor.shape] for name, tensor in model.state_dict().items()]
+        self.facts = json.loads(json.dumps([facts, shapes]))
+
+    def save(self, history):
+        """Write the state after an epoch; the best weights too, when it was the best."""
+        best = best_epoch(history)
+        if best == history[-1]["epoch"]:
+            with self.run.writing(f"best-{best}.safetensors") as path:
+                save_file(_copies(self.model.state_dict()), path)
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for number, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in slots.items()}
+        tensors |= {f"random.{name}": get() for name, (get, _) in self._random().items()}
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        facts = {"facts": self.facts, "history": history, "rates": rates, "step": self.scheduler.last_epoch}
+        with self.run.writing("last.safetensors") as path:
+            save_file(_copies(tensors), path, {"json": json.dumps(facts | {"scaler": self.run.scaler.state_dict()})})
+        for path in self.run.folder.glob("best-*.safetensors"):
+            if path.name != f"best-{best}.safetensors":
+                path.unlink()
+
+    def resume(self):
+        """Take up an interrupted training of the same kind; returns its history, empty where there is none."""
+        path = self.run.folder / "last.safetensors"
+        if not path.exists():
+            return []
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["json"])
+            if facts["facts"] != self.facts:
+                return []
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        parts = {kind: {} for kind in ("model", "optimizer", "random")}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts[kind][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        slots = {}
+        for name, tensor in parts["optimizer"].items():
+            number, _, slot = name.partition(".")
+            slots.setdefault(int(number), {})[slot] = tensor
+        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        for group, rate in zip(self.optimizer.param_groups, facts["rates"], strict=True):
+            group["lr"] = rate
+        self.scheduler.last_epoch = facts["step"]
+        self.run.scaler.load_state_dict(facts["scaler"])
+        for name, (_, put) in self._random().items():
+            put(parts["random"][name])
+        history = facts["history"]
+        print(f"going on after epoch {len(history)}, where an earlier training was cut off", flush=True)
+        return history
+
+    def load_best(self, history):
+        """Put the best epoch's weights into the model, and clear the folder: the training is whole."""
+        path = self.run.folder / f"best-{best_epoch(history)}.safetensors"
+        self.model.load_state_dict(load_file(path, device=str(self.run.device)))
+        (self.run.folder / "last.safetensors").unlink()
+        path.unlink()
+        for left in self.run.folder.glob(".writing-*"):  # by a process that was killed while it wrote
+            shutil.rmtree(left)
+
+    def _random(self):
+        """Generators of random numbers: how to read and to set each."""
+        sources = {"torch": (torch.get_rng_state, torch.set_rng_state)}
+        if self.run.device.type == "cuda":
+            sources["cuda"] = (torch.cuda.get_rng_state, torch.cuda.set_rng_state)
+        if self.generator is not None:
+            sources["sampler"] = (self.generator.get_state, self.generator.set_state)
+        return sources
+
+
+def _copies(tensors):
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
 
 class WeightedTrainer(Trainer):

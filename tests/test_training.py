@@ -1,14 +1,20 @@
 import dataclasses
+import random
+import signal
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from safetensors.torch import load_file
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from helpers import models, training
 from helpers.data import label_matrix
-from helpers.runtime import seed_everything
+from helpers.runtime import ParameterError, seed_everything
 from helpers.tokenization import MultiLabelCollator, tokenize_splits
 
 
@@ -143,7 +149,7 @@ def test_a_loss_that_is_not_finite_stops_the_loop(small_run):
     with torch.no_grad():
         model.classifier.weight.fill_(float("nan"))
     loader = training.make_loader(splits["train"], models.load_tokenizer(small_run.checkpoint_path), small_run, True)
-    with pytest.raises(FloatingPointError, match="lower LEARNING_RATE"):
+    with pytest.raises(FloatingPointError, match="the loss of batch 1 is nan: lower LEARNING_RATE"):
         training.fit(model, loader, loader, small_run)
 
 
@@ -160,3 +166,149 @@ def test_the_lower_half_is_frozen_and_only_that(small_checkpoint):
         assert training.freeze_lower_layers(model) == 1
         frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
         assert frozen == {name for name, _ in model.named_parameters() if ".embeddings." in name or ".layer.0." in name}
+
+
+# The loop ------------------------------------------------------------------------------------------------------------
+
+
+def without_dropout(run):
+    seed_everything(run.seed)
+    model = models.DistilBERTClass(run.checkpoint_path, len(run.label_names), dropout=0.0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def an_epoch(run, batch_size, accumulate):
+    """Change of all weights in one epoch of plain gradient descent over 42 rows, in the order of the rows."""
+    splits, tokenizer = run.load_splits(), models.load_tokenizer(run.checkpoint_path)
+    part = splits["train"].select(range(len(splits["train"]) // 8 * 8 - 3))  # the last group is short
+    data = training.MultiLabelDataset(part["text"], label_matrix(part), tokenizer, run.max_len)
+    loader = torch.utils.data.DataLoader(data, batch_size=batch_size, collate_fn=MultiLabelCollator(tokenizer))
+    model = without_dropout(run)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+    loss = training.train_one_epoch(model, loader, optimizer, scheduler, None, run, accumulate)
+    return torch.cat([p.detach().flatten() for p in model.parameters()]) - before, loss
+
+
+def test_accumulated_batches_equal_whole_ones_also_when_the_last_is_short(small_run):
+    whole, loss = an_epoch(small_run, 8, 1)
+    parts, loss_in_parts = an_epoch(small_run, 2, 4)
+    assert whole.norm() > 1e-2
+    assert torch.allclose(whole, parts, rtol=0, atol=1e-6)
+    assert loss == pytest.approx(loss_in_parts, abs=1e-6)
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import torch
+from helpers import models, training
+from helpers.data import label_matrix
+from helpers.runtime import ParameterError, seed_everything, start_run
+
+torch.set_num_threads(1)
+run = start_run("test", "movies", dataset={data!r}, checkpoint={checkpoint!r}, max_len=32, train_batch_size=8,
+                valid_batch_size=8, epochs=4, learning_rate=5e-3, seed=1, output_dir=sys.argv[1])
+events, last = 0, int(sys.argv[2])
+
+def counted(function):
+    def call(*args, **kwargs):
+        global events
+        events += 1
+        if events == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return call
+
+os.replace = counted(os.replace)
+training.save_file = counted(training.save_file)
+torch.nn.utils.clip_grad_norm_ = counted(torch.nn.utils.clip_grad_norm_)
+seed_everything(run.seed)
+splits, tokenizer = run.load_splits(), models.load_tokenizer(run.checkpoint_path)
+model = models.DistilBERTClass(run.checkpoint_path, 3)
+loaders = [training.make_loader(splits[name], tokenizer, run, name == "train") for name in ("train", "validation")]
+history = training.fit(model, *loaders, run, training.pos_weights(label_matrix(splits["train"])))
+print("events", events)
+training.save_file(model.state_dict(), sys.argv[1] + "/final.safetensors")
+print([row["training loss"] for row in history], sorted(path.name for path in run.folder.iterdir()))
+"""
+
+
+def test_training_that_is_killed_at_any_moment_ends_with_the_same_weights(small_csv, small_checkpoint, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), data=str(small_csv), checkpoint=str(small_checkpoint))
+    )
+
+    def train(folder, last):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        command = [sys.executable, str(script), str(tmp_path / folder), str(last)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    whole = train("whole", -1)
+    assert whole.returncode == 0, whole.stderr
+    events = int(whole.stdout.split("events ")[1].split()[0])
+    # in the first epoch; then, each time going on from what is there, anywhere in what is left
+    generator, moments = random.Random(0), [3]
+    for moment in (moments[0], *(generator.randrange(4, events // 2) for _ in range(3))):
+        killed = train("broken", moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    broken = train("broken", -1)
+    assert broken.returncode == 0, broken.stderr
+    assert "going on after epoch" in broken.stdout
+    assert broken.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1], "the same losses; nothing is left over"
+    a, b = (load_file(tmp_path / folder / "final.safetensors") for folder in ("whole", "broken"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_stops_when_nothing_gets_better(small_run, monkeypatch):
+    scores = iter([0.5, 0.6, 0.4, 0.6, 0.9])
+    monkeypatch.setattr(training, "macro_average_precision", lambda *_: next(scores))
+    small_run.epochs = 5
+    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
+    loaders = [training.make_loader(splits[n], tokenizer, small_run, n == "train") for n in ("train", "validation")]
+    history = training.fit(models.DistilBERTClass(small_run.checkpoint_path, 3), *loaders, small_run, patience=2)
+    assert len(history) == 4
+    assert training.best_epoch(history) == 2
+
+
+def test_another_training_is_not_taken_up(small_run, monkeypatch):
+    """What was cut off with one learning rate or one weighting is no start for another."""
+    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
+    loaders = [training.make_loader(splits[n], tokenizer, small_run, n == "train") for n in ("train", "validation")]
+    monkeypatch.setattr(training.TrainingState, "load_best", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(models.DistilBERTClass(small_run.checkpoint_path, 3), *loaders, small_run)
+    assert (small_run.folder / "last.safetensors").exists()
+    model = models.DistilBERTClass(small_run.checkpoint_path, 3)
+    state = training.TrainingState(
+        small_run, model, torch.optim.AdamW(model.parameters()), mock.Mock(), loaders[0], ["other"]
+    )
+    assert state.resume() == []
+
+
+@pytest.mark.parametrize("fault", ["too long", "another head", "no rows", "folder"])
+def test_what_can_only_fail_is_refused_before_training(small_run, fault, tmp_path, monkeypatch):
+    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
+    loader = training.make_loader(splits["train"], tokenizer, small_run, True)
+    model = models.DistilBERTClass(small_run.checkpoint_path, 4 if fault == "another head" else 3)
+    monkeypatch.setattr(training, "train_one_epoch", lambda *_: pytest.fail("time was spent on training"))
+    message = {
+        "too long": "MAX_LEN is 65, and the model reads at most 64 tokens; lower it",
+        "another head": "the model's head has 4 outputs and the data have 3 labels; build it anew",
+        "no rows": "the training split is empty; give DATASET rows to learn from",
+        "folder": r"OUTPUT_DIR .*cannot be written \(.*\); choose another folder",
+    }[fault]
+    if fault == "too long":
+        small_run.max_len = 65
+    if fault == "no rows":
+        loader = torch.utils.data.DataLoader([])
+    if fault == "folder":
+        (tmp_path / "file").write_text("in the way")
+        small_run.folder = tmp_path / "file" / "run"
+    with pytest.raises(ParameterError, match=message):
+        training.fit(model, loader, loader, small_run)
