@@ -235,10 +235,10 @@ def check_training(model, loader, run):
 
 
 class TrainingState:
-    """What an epoch depends on, kept in the run's folder: last.safetensors, and best-<epoch>.safetensors with the best weights.
+    """What an epoch depends on, kept in the run's folder as last.safetensors.
 
-    A file is written under another name and renamed when it is whole, the best weights before the state that names them: whenever
-    the process ends, what lies in the folder is one whole epoch.
+    When a later epoch is not the best, the file of the best is kept beside it as best-<epoch>.safetensors. A file is written under
+    another name and renamed when it is whole: whenever the process ends, what lies in the folder is one whole epoch.
     """
 
     def __init__(self, run, model, optimizer, scheduler, loader, facts):
@@ -248,11 +248,11 @@ class TrainingState:
         self.facts = json.loads(json.dumps([facts, shapes]))
 
     def save(self, history):
-        """Write the state after an epoch; the best weights too, when it was the best."""
+        """Write the state after an epoch."""
         best = best_epoch(history)
-        if best == history[-1]["epoch"]:
+        if best == history[-1]["epoch"] - 1:  # it is about to be replaced
             with self.run.writing(f"best-{best}.safetensors") as path:
-                save_file(_copies(self.model.state_dict()), path)
+                shutil.copyfile(self.run.folder / "last.safetensors", path)
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in slots.items()}
@@ -297,10 +297,14 @@ class TrainingState:
 
     def load_best(self, history):
         """Put the best epoch's weights into the model, and clear the folder: the training is whole."""
-        path = self.run.folder / f"best-{best_epoch(history)}.safetensors"
-        self.model.load_state_dict(load_file(path, device=str(self.run.device)))
-        (self.run.folder / "last.safetensors").unlink()
-        path.unlink()
+        best, last = best_epoch(history), self.run.folder / "last.safetensors"
+        if best < history[-1]["epoch"]:
+            tensors = load_file(self.run.folder / f"best-{best}.safetensors", device=str(self.run.device))
+            weights = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+            self.model.load_state_dict(weights)
+        last.unlink()
+        for path in self.run.folder.glob("best-*.safetensors"):
+            path.unlink()
         for left in self.run.folder.glob(".writing-*"):  # by a process that was killed while it wrote
             shutil.rmtree(left)
 
