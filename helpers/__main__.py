@@ -128,7 +128,7 @@ def execute(path, target, parameters):
             parameters=parameters,
             cwd=str(path.parent),
             kernel_name="python3",
-            progress_bar={"desc": path.stem, "unit": "cell"},
+            progress_bar={"desc": path.stem, "unit": "cell", "disable": False},
             log_output=False,
             # the kernel would warn at every start that its traffic over the loopback is not encrypted
             extra_arguments=["--IPKernelApp.log_level=40"],
