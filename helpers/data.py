@@ -86,7 +86,8 @@ def label_names(splits):
 
 def label_matrix(part):
     """The labels of one split: float32 array of shape (n_examples, n_labels)."""
-    return np.asarray(part.with_format("numpy")["labels"][:], dtype=np.float32).reshape(len(part), -1)
+    labels = part.with_format("numpy")["labels"][:]
+    return np.asarray(labels, dtype=np.float32).reshape(-1, len(label_names(part)))
 
 
 # Duplicates and splits -----------------------------------------------------------------------------------------------

@@ -130,6 +130,21 @@ def find_clone(start="."):
     return None
 
 
+def benchmark_results(name):
+    """What a benchmark measured, with date, machine and versions: benchmarks/results/<name>.csv as a DataFrame.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file in the clone or the installed course.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "benchmarks" / "results", here / "_results"):
+        if (folder / f"{name}.csv").exists():
+            return pd.read_csv(folder / f"{name}.csv")
+    raise FileNotFoundError(f"there is no benchmarks/results/{name}.csv; make it with python benchmarks/{name}.py")
+
+
 def start_run(
     notebook,
     default_dataset,

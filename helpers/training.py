@@ -144,7 +144,12 @@ def validation(model, loader, run):
 
 
 def make_loader(part, tokenizer, run, train):
-    """DataLoader over one split; training batches hold texts of similar length, in a random order of their own."""
+    """DataLoader over one split; training batches hold texts of similar length, in a random order of their own.
+
+    Raises ParameterError when the split is empty.
+    """
+    if not len(part):
+        raise ParameterError(f"the {'training' if train else 'validation'} split is empty; give DATASET rows for it")
     data = MultiLabelDataset(part["text"], label_matrix(part), tokenizer, run.max_len)
     sampler = None
     if train:
@@ -160,7 +165,7 @@ def make_loader(part, tokenizer, run, train):
     )
 
 
-def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, patience=None):
+def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, patience=None, accelerator=None):
     """Train for `run.epochs` epochs with warm-up and linear decay, and keep the epoch with the best validation macro-AP.
 
     After each epoch all that the next one depends on is written to the run's folder. Training that was cut off goes on after the
@@ -176,6 +181,10 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
         Batches to one step of the optimizer.
     patience : int, optional
         Stop when validation macro-AP has not risen for this many epochs.
+    accelerator : accelerate.Accelerator, optional
+        Several processes share each batch: Accelerator(split_batches=True), the script started with torchrun. The batch size stays
+        that of all together. Only the first process writes; a training that goes on after a cut repeats its random numbers only,
+        not those of the others.
 
     Returns
     -------
@@ -188,6 +197,7 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
     FloatingPointError
         When a loss is not finite; the message names the batch.
     """
+    first = accelerator is None or accelerator.is_main_process
     check_training(model, train_loader, run)
     model.to(run.device)
     pos_weight = None if pos_weight is None else pos_weight.to(run.device)
@@ -196,19 +206,30 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
     scheduler = get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
     state = TrainingState(run, model, optimizer, scheduler, train_loader, [steps, accumulate, str(pos_weight)])
     history = state.resume()
+    learner, batches = accelerator.prepare(model, train_loader) if accelerator else (model, train_loader)
     for epoch in range(len(history) + 1, run.epochs + 1):
         if patience and history and len(history) - best_epoch(history) >= patience:
-            print(f"no better for {patience} epochs: stopped")
+            if first:
+                print(f"no better for {patience} epochs: stopped")
             break
         start = time.perf_counter()
-        loss = train_one_epoch(model, train_loader, optimizer, scheduler, pos_weight, run, accumulate)
+        loss = train_one_epoch(learner, batches, optimizer, scheduler, pos_weight, run, accumulate)
+        if accelerator:
+            loss = accelerator.reduce(torch.tensor(loss, device=run.device), reduction="mean").item()
         y_prob, y_true = validation(model, valid_loader, run)
         score = macro_average_precision(y_true, y_prob)
         seconds = time.perf_counter() - start
         history.append({"epoch": epoch, "training loss": loss, "validation macro-AP": score, "seconds": seconds})
-        print(f"epoch {epoch}/{run.epochs}: training loss {loss:.3f}, validation macro-AP {score:.3f}", flush=True)
-        state.save(history)
+        if first:
+            print(f"epoch {epoch}/{run.epochs}: training loss {loss:.3f}, validation macro-AP {score:.3f}", flush=True)
+            state.save(history)
+    if accelerator:
+        accelerator.wait_for_everyone()  # what the first process wrote is whole
     state.load_best(history)
+    if accelerator:
+        accelerator.wait_for_everyone()  # all have read it
+    if first:
+        state.clear()
     return history
 
 
@@ -220,7 +241,7 @@ def best_epoch(history):
 def check_training(model, loader, run):
     """Raise ParameterError where training could only fail, before any time is spent on it."""
     if not len(loader.dataset):
-        raise ParameterError("the training split is empty; give DATASET rows to learn from")
+        raise ParameterError("the training split is empty; give DATASET rows for it")
     config = getattr(model, "config", None) or model.encoder.config
     limit = getattr(config, "max_position_embeddings", None)
     if limit and run.max_len > limit:
@@ -231,7 +252,7 @@ def check_training(model, loader, run):
         raise ParameterError(f"the model's head has {width} outputs and the data have {labels} labels; build it anew")
     with run.writing("folder.check") as path:
         path.touch()
-    (run.folder / "folder.check").unlink()
+    (run.folder / "folder.check").unlink(missing_ok=True)  # several processes may be looking
 
 
 class TrainingState:
@@ -296,13 +317,16 @@ class TrainingState:
         return history
 
     def load_best(self, history):
-        """Put the best epoch's weights into the model, and clear the folder: the training is whole."""
-        best, last = best_epoch(history), self.run.folder / "last.safetensors"
+        """Put the best epoch's weights into the model."""
+        best = best_epoch(history)
         if best < history[-1]["epoch"]:
             tensors = load_file(self.run.folder / f"best-{best}.safetensors", device=str(self.run.device))
             weights = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
             self.model.load_state_dict(weights)
-        last.unlink()
+
+    def clear(self):
+        """Clear the folder: the training is whole."""
+        (self.run.folder / "last.safetensors").unlink()
         for path in self.run.folder.glob("best-*.safetensors"):
             path.unlink()
         for left in self.run.folder.glob(".writing-*"):  # by a process that was killed while it wrote

@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import os
 import random
 import signal
 import subprocess
@@ -6,6 +8,7 @@ import sys
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
@@ -265,6 +268,65 @@ def test_training_that_is_killed_at_any_moment_ends_with_the_same_weights(small_
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+TOGETHER = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from helpers import models, training
+from helpers.data import label_matrix
+from helpers.runtime import seed_everything, start_run
+
+torch.set_num_threads(1)
+several = sys.argv[2] == "several"
+accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(split_batches=True)) if several else None
+run = start_run("test", "movies", dataset={data!r}, checkpoint={checkpoint!r}, max_len=32, train_batch_size=8,
+                valid_batch_size=8, epochs=4, learning_rate=1e-3, seed=1, output_dir=sys.argv[1])
+seed_everything(run.seed)
+splits, tokenizer = run.load_splits(), models.load_tokenizer(run.checkpoint_path)
+model = models.DistilBERTClass(run.checkpoint_path, 3)
+for module in model.modules():
+    if isinstance(module, torch.nn.Dropout):
+        module.p = 0.0
+rows = 0
+model.register_forward_pre_hook(lambda model, inputs: globals().update(rows=rows + len(inputs[0]) * model.training))
+loaders = [training.make_loader(splits[name], tokenizer, run, name == "train") for name in ("train", "validation")]
+history = training.fit(model, *loaders, run, training.pos_weights(label_matrix(splits["train"])), accelerator=accelerator)
+if accelerator:
+    accelerator.wait_for_everyone()
+if not accelerator or accelerator.is_main_process:
+    text = json.dumps([rows, history, [path.name for path in run.folder.iterdir()]])
+    open(sys.argv[1] + "/result.json", "w").write(text)
+    training.save_file(model.state_dict(), sys.argv[1] + "/final.safetensors")
+""".replace("import sys", "import json, sys", 1)
+
+
+def test_two_processes_have_the_loss_curve_of_one(small_csv, small_checkpoint, tmp_path):
+    table = pd.read_csv(small_csv, keep_default_na=False)
+    data = tmp_path / "split.csv"
+    table.assign(split=["train"] * 40 + ["validation"] * 10 + ["test"] * 10).to_csv(data, index=False)
+    script = tmp_path / "train.py"
+    script.write_text(TOGETHER.format(root=str(ROOT), data=str(data), checkpoint=str(small_checkpoint)))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    results, weights = {}, {}
+    for kind, launcher in (("alone", []), ("several", torchrun)):
+        (tmp_path / kind).mkdir()
+        command = [sys.executable, *launcher, str(script), str(tmp_path / kind), kind]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        results[kind] = json.loads((tmp_path / kind / "result.json").read_text())
+        weights[kind] = load_file(tmp_path / kind / "final.safetensors")
+    (rows, history, _), (half, shared, left) = results["alone"], results["several"]
+    assert (rows, half) == (160, 80), "each process trains on half of every batch"
+    assert left == [], "what was written on the way is gone"
+    for name in ("training loss", "validation macro-AP"):
+        assert [row[name] for row in shared] == pytest.approx([row[name] for row in history], abs=1e-4)
+    assert history[-1]["training loss"] < history[0]["training loss"] - 0.01
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*(w.values() for w in weights.values()), strict=True))
+
+
 def test_training_stops_when_nothing_gets_better(small_run, monkeypatch):
     scores = iter([0.5, 0.6, 0.4, 0.6, 0.9])
     monkeypatch.setattr(training, "macro_average_precision", lambda *_: next(scores))
@@ -300,7 +362,7 @@ def test_what_can_only_fail_is_refused_before_training(small_run, fault, tmp_pat
     message = {
         "too long": "MAX_LEN is 65, and the model reads at most 64 tokens; lower it",
         "another head": "the model's head has 4 outputs and the data have 3 labels; build it anew",
-        "no rows": "the training split is empty; give DATASET rows to learn from",
+        "no rows": "the training split is empty; give DATASET rows for it",
         "folder": r"OUTPUT_DIR .*cannot be written \(.*\); choose another folder",
     }[fault]
     if fault == "too long":
@@ -312,3 +374,10 @@ def test_what_can_only_fail_is_refused_before_training(small_run, fault, tmp_pat
         small_run.folder = tmp_path / "file" / "run"
     with pytest.raises(ParameterError, match=message):
         training.fit(model, loader, loader, small_run)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_an_empty_split_is_refused_before_it_is_tokenized(small_run, train):
+    tokenizer, name = models.load_tokenizer(small_run.checkpoint_path), "training" if train else "validation"
+    with pytest.raises(ParameterError, match=f"the {name} split is empty; give DATASET rows for it"):
+        training.make_loader(small_run.load_splits()["train"].select([]), tokenizer, small_run, train)
