@@ -335,8 +335,9 @@ class TrainingState:
     def _random(self):
         """Generators of random numbers: how to read and to set each."""
         sources = {"torch": (torch.get_rng_state, torch.set_rng_state)}
-        if self.run.device.type == "cuda":
-            sources["cuda"] = (torch.cuda.get_rng_state, torch.cuda.set_rng_state)
+        if self.run.device.type in ("cuda", "mps"):
+            device = getattr(torch, self.run.device.type)
+            sources["device"] = (device.get_rng_state, device.set_rng_state)
         if self.generator is not None:
             sources["sampler"] = (self.generator.get_state, self.generator.set_state)
         return sources

@@ -13,6 +13,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME  # noqa: F401  (nbval has to be
 from nbval.plugin import IPyNbFile, coalesce_streams
 
 from helpers import __main__ as command
+from helpers.runtime import benchmark_results
 
 # How far above the label prior the fine-tuned model's macro-AP has to be on validation. The committed notebooks show more than
 # 0.6 on both sets, and less than 0.2 for the recipe that hardly moves the weights.
@@ -102,8 +103,9 @@ def test_the_test_split_is_scored_and_predicted(executed, artefacts):
 def test_a_model_that_learns_nothing_would_be_noticed(executed, artefacts):
     """The article's recipe barely moves the weights: the margin must not let it through."""
     executed(NOTEBOOKS[2])
-    table = scores(artefacts)["03_custom_model_training", "movies", "validation"]
-    assert table["article's recipe", "macro-AP"] < table["label prior", "macro-AP"] + MARGIN
+    prior = scores(artefacts)["03_custom_model_training", "movies", "validation", "label prior", "macro-AP"]
+    recipes = benchmark_results("recipes")
+    assert recipes.loc[recipes["model"] == "article's recipe", "macro-AP"].max() < prior + MARGIN
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,206 @@
+"""What each step of the recipe buys in score and in seconds, and the whole recipe beside the baselines, over five seeds.
+
+python benchmarks/recipes.py [GOEMOTIONS]    GOEMOTIONS: a folder with train.csv.gz, dev.csv.gz and test.csv.gz
+
+The ladder is climbed on the film plots, each step on top of the ones before; what counts there is the validation split. Then the course's
+recipe, TF-IDF and the frozen encoder on both built-in sets and, where the folder is given, on 2,000 of its training rows, on validation and
+test. Seconds are for training; the first ones after something else ran on the machine are longer,
+so read their median. One rule for all: the epoch with the best validation macro-AP; for F1, cuts tuned on validation. Results: results/recipes.csv.
+"""
+
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+from common import save_results
+from transformers import get_constant_schedule, get_linear_schedule_with_warmup
+
+from helpers import models, runtime, training
+from helpers.data import label_matrix
+from helpers.metrics import decision_scores, macro_average_precision
+from helpers.thresholds import tune_thresholds
+
+SEEDS = (1, 2, 3, 4, 5)
+
+
+@dataclass
+class Recipe:
+    """How a model is trained; the defaults are the article's recipe."""
+
+    rate: float = 1e-5
+    epochs: int = 1
+    batch_size: int = 8
+    schedule: bool = False
+    head_rate: float = 1
+    weight_decay: float = 0.0
+    clip: bool = False
+    power: float = 0.0
+    freeze: bool = False
+    mean_pooling: bool = False
+
+
+STEPS = {
+    "article's recipe": {},
+    "3 epochs, rate 3e-4, batches of 16": {"epochs": 3, "rate": 3e-4, "batch_size": 16},
+    "+ warm-up and decay": {"schedule": True},
+    "+ head at 10x the rate": {"head_rate": 10},
+    "+ weight decay, matrices only": {"weight_decay": 0.01},
+    "+ clipped gradients": {"clip": True},
+    "+ weighted positives": {"power": 0.5},
+    "+ frozen lower layers": {"freeze": True},
+    "+ mean pooling": {"mean_pooling": True},
+}
+COURSE = "+ frozen lower layers"
+
+
+def ladder():
+    """The recipes by name, each step added to those before."""
+    recipe, recipes = Recipe(), {}
+    for name, step in STEPS.items():
+        recipes[name] = recipe = replace(recipe, **step)
+    return recipes
+
+
+class MeanPooled(models.DistilBERTClass):
+    """The same model on the mean of the last states instead of the first."""
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        return self.classifier(self.dropout(torch.relu(self.pre_classifier(mean))))
+
+
+def train(recipe, run, splits, seed):
+    """Train one model. Returns it with the weights of its best epoch, and the seconds spent on training, without validation."""
+    run.train_batch_size, run.seed = recipe.batch_size, seed
+    tokenizer = models.load_tokenizer(run.checkpoint_path)
+    y_train = label_matrix(splits["train"])
+    runtime.seed_everything(seed)
+    kind = MeanPooled if recipe.mean_pooling else models.DistilBERTClass
+    with models.quiet_loading():
+        model = kind(run.checkpoint_path, y_train.shape[1], attention=run.attention).to(run.device)
+    if recipe.freeze:
+        training.freeze_lower_layers(model)
+    loader = training.make_loader(splits["train"], tokenizer, run, train=True)
+    valid_loader = training.make_loader(splits["validation"], tokenizer, run, train=False)
+    with mock.patch.object(training, "HEAD_RATE", recipe.head_rate):
+        groups = training.parameter_groups(model, recipe.rate, recipe.weight_decay)
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    steps = len(loader) * recipe.epochs
+    scheduler = (
+        get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
+        if recipe.schedule
+        else get_constant_schedule(optimizer)
+    )
+    pos_weight = training.pos_weights(y_train, power=recipe.power).to(run.device)  # power 0: all 1
+    clipping = nullcontext() if recipe.clip else mock.patch.object(torch.nn.utils, "clip_grad_norm_")
+    best, seconds = -1.0, 0.0
+    for _ in range(recipe.epochs):
+        start = time.perf_counter()
+        with clipping:
+            training.train_one_epoch(model, loader, optimizer, scheduler, pos_weight, run)
+        seconds += time.perf_counter() - start
+        y_prob, y_true = training.validation(model, valid_loader, run)
+        if (score := macro_average_precision(y_true, y_prob)) > best:
+            best, weights = score, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)
+    return model, seconds
+
+
+def by_length(part):
+    """A split in the order of its lengths."""
+    return part.select(np.argsort([len(text) for text in part["text"]], kind="stable"))
+
+
+def open_run(dataset):
+    """A run on a data set, and its three splits, the last two ordered by length; the test split is for the last table alone."""
+    run = runtime.start_run("benchmark", "movies", dataset=str(dataset), valid_batch_size=64, output_dir="build")
+    splits = run.load_splits()
+    return run, {
+        "train": splits["train"],
+        "validation": by_length(splits["validation"]),
+        "test": by_length(run.final_test()),
+    }
+
+
+def rows(name, model, seed, seconds, splits, predictions):
+    """A row for each split in `predictions`, scored with cuts that were tuned on validation."""
+    cuts = tune_thresholds(label_matrix(splits["validation"]), predictions["validation"])
+    for split, y_prob in predictions.items():
+        y_true = label_matrix(splits[split])
+        score = macro_average_precision(y_true, y_prob)
+        f1 = decision_scores(y_true, y_prob, cuts)["F1 macro"]
+        print(f"{name} {split}: {model}, seed {seed}: macro-AP {score:.3f}, {seconds:.0f} s", flush=True)
+        yield {
+            "dataset": name,
+            "split": split,
+            "model": model,
+            "seed": seed,
+            "macro-AP": score,
+            "tuned F1 macro": f1,
+            "seconds": seconds,
+        }
+
+
+def trained_rows(name, model_name, recipe, run, splits, wanted):
+    """A row a seed and split."""
+    tokenizer = models.load_tokenizer(run.checkpoint_path)
+    for seed in SEEDS:
+        model, seconds = train(recipe, run, splits, seed)
+        predictions = {
+            split: training.validation(model, training.make_loader(splits[split], tokenizer, run, train=False), run)[0]
+            for split in wanted
+        }
+        yield from rows(name, model_name, seed, seconds, splits, predictions)
+
+
+def baseline_rows(name, run, splits):
+    """The label prior, TF-IDF and the frozen encoder."""
+    texts, y_train = splits["train"]["text"][:], label_matrix(splits["train"])
+    baselines = {
+        "label prior": models.label_prior,
+        "TF-IDF + LR": models.tfidf_regression,
+        "frozen + LR": lambda *data: models.frozen_regression(
+            *data, run.checkpoint_path, run.max_len, run.device, run.autocast
+        ),
+    }
+    for model, predict in baselines.items():
+        start = time.perf_counter()
+        predictions = {split: predict(texts, y_train, splits[split]["text"][:]) for split in ("validation", "test")}
+        yield from rows(name, model, 0, (time.perf_counter() - start) / 2, splits, predictions)
+
+
+def some_goemotions(folder, target, n_train=2000, n_validation=2000):
+    """Write a CSV of some training and validation rows and all test rows of GoEmotions."""
+    parts = []
+    for file, split, n in (("train", "train", n_train), ("dev", "validation", n_validation), ("test", "test", None)):
+        part = pd.read_csv(Path(folder) / f"{file}.csv.gz", keep_default_na=False)
+        parts.append((part.sample(n, random_state=0) if n else part).assign(split=split))
+    pd.concat(parts).to_csv(target, index=False)
+    return target
+
+
+if __name__ == "__main__":
+    recipes = ladder()
+    run, splits = open_run("movies")
+    table = []
+    for name, recipe in recipes.items():
+        table += trained_rows("movies", name, recipe, run, splits, ["validation"])
+    with tempfile.TemporaryDirectory() as folder:
+        datasets = {"movies": "movies", "comments": "comments"}
+        if len(sys.argv) > 1:
+            datasets["goemotions, 2,000 rows"] = some_goemotions(sys.argv[1], Path(folder) / "goemotions.csv")
+        for name, source in datasets.items():
+            run, splits = open_run(source)
+            table += baseline_rows(name, run, splits)
+            wanted = ["validation", "test"]
+            table += trained_rows(name, "the course's recipe", recipes[COURSE], run, splits, wanted)
+            save_results("recipes", pd.DataFrame(table))

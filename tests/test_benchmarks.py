@@ -1,0 +1,95 @@
+"""The benchmarks measure what the course teaches: checked on small data; what they measured is committed."""
+
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from helpers import models, runtime, training
+from helpers.data import label_matrix
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """A function that imports a script of benchmarks/."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+    def load(name):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        module = __import__(name)
+        sys.modules.pop(name)
+        return module
+
+    return load
+
+
+def test_the_last_recipe_is_the_one_of_fit(benchmark, small_run):
+    recipes = benchmark("recipes")
+    course, tiny = recipes.ladder()[recipes.COURSE], runtime.PROFILES["tiny"]
+    assert (course.rate, course.epochs, course.batch_size, course.freeze) == (
+        tiny["learning_rate"],
+        tiny["epochs"],
+        tiny["train_batch_size"],
+        tiny["freeze"],
+    )
+    recipe = recipes.replace(course, rate=small_run.learning_rate, epochs=small_run.epochs, batch_size=8)
+    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
+    model, _ = recipes.train(recipe, small_run, splits, small_run.seed)
+    runtime.seed_everything(small_run.seed)
+    other = models.DistilBERTClass(small_run.checkpoint_path, 3, attention=small_run.attention)
+    training.freeze_lower_layers(other)
+    loaders = [training.make_loader(splits[name], tokenizer, small_run, name == "train") for name in splits]
+    training.fit(other, *loaders, small_run, training.pos_weights(label_matrix(splits["train"])))
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_each_step_of_the_ladder_changes_one_thing(benchmark):
+    recipes = benchmark("recipes")
+    steps = list(recipes.ladder().values())
+    changed = [
+        sum(a != b for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+        for one, other in zip(steps, steps[1:], strict=False)
+    ]
+    assert changed == [3, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_every_rung_trains(benchmark, small_run):
+    rungs = benchmark("training")
+    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
+    loader = training.make_loader(splits["validation"], tokenizer, small_run, train=False)
+    rungs.ARTICLE_LENGTH = 40
+    for name, rung in rungs.ladder(small_run.device).items():
+        if not rung.compiled:  # takes a compiler
+            seconds, macro_ap, f1 = rungs.climb(rung, small_run, splits["train"], loader)
+            assert seconds > 0, name
+            assert 0 < macro_ap <= 1, name
+            assert 0 <= f1 <= 1, name
+    few = [next(iter(rungs.make_loader(rungs.Rung("longest text"), splits["train"], tokenizer, small_run)))]
+    few += [next(iter(training.make_loader(splits["train"], tokenizer, small_run, train=True)))]
+    assert few[0]["input_ids"].shape[1] >= few[1]["input_ids"].shape[1]
+    assert few[0]["attention_mask"].sum(dim=1).min() < few[0]["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("name", ["recipes", "training", "learning_curve"])
+def test_results_that_a_notebook_reads_name_their_date_machine_and_versions(name):
+    table = runtime.benchmark_results(name)
+    assert table[["date", "machine", "versions"]].notna().all(axis=None)
+
+
+def test_the_committed_recipes_are_whole(benchmark):
+    recipes, table = benchmark("recipes"), runtime.benchmark_results("recipes")
+    ladder = table[(table["dataset"] == "movies") & table["model"].isin(list(recipes.STEPS))]
+    assert ladder.groupby("model")["seed"].nunique().to_dict() == dict.fromkeys(recipes.STEPS, len(recipes.SEEDS))
+    assert set(ladder["split"]) == {"validation"}, "steps are chosen on validation alone"
+    final = table[table["model"] == "the course's recipe"]
+    assert final.groupby("dataset")["seed"].nunique().to_dict() == {
+        "movies": 5,
+        "comments": 5,
+        "goemotions, 2,000 rows": 5,
+    }
+
+
+def test_missing_results_say_how_to_make_them():
+    with pytest.raises(FileNotFoundError, match=r"make it with python benchmarks/no_such\.py"):
+        runtime.benchmark_results("no_such")
