@@ -9,7 +9,7 @@ last epoch. Results: results/learning_curve.csv.
 import numpy as np
 import pandas as pd
 import torch
-from common import save_results
+from common import by_length, save_results
 from transformers import get_linear_schedule_with_warmup
 
 from helpers import models, runtime, training
@@ -40,8 +40,7 @@ def fine_tuned(run, train, valid, steps, seed):
 
 run = runtime.start_run("benchmark", "movies", valid_batch_size=64, output_dir="build")
 splits = run.load_splits()
-valid = splits["validation"]
-valid = valid.select(np.argsort([len(text) for text in valid["text"]], kind="stable"))
+valid = by_length(splits["validation"])
 y_valid, steps = label_matrix(valid), 3 * -(-len(splits["train"]) // run.train_batch_size)
 rows = []
 for seed in SEEDS:

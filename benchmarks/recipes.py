@@ -4,8 +4,8 @@ python benchmarks/recipes.py [GOEMOTIONS]    GOEMOTIONS: a folder with train.csv
 
 The ladder is climbed on the film plots, each step on top of the ones before; what counts there is the validation split. Then the course's
 recipe, TF-IDF and the frozen encoder on both built-in sets and, where the folder is given, on 2,000 of its training rows, on validation and
-test. Seconds are for training; the first ones after something else ran on the machine are longer,
-so read their median. One rule for all: the epoch with the best validation macro-AP; for F1, cuts tuned on validation. Results: results/recipes.csv.
+test. Seconds are for training; a run beside other work takes
+longer, so read their median. One rule for all: the epoch with the best validation macro-AP; for F1, cuts tuned on validation. Results: results/recipes.csv.
 """
 
 import sys
@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pandas as pd
 import torch
-from common import save_results
+from common import by_length, save_results
 from transformers import get_constant_schedule, get_linear_schedule_with_warmup
 
 from helpers import models, runtime, training
@@ -113,11 +112,6 @@ def train(recipe, run, splits, seed):
             best, weights = score, {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.load_state_dict(weights)
     return model, seconds
-
-
-def by_length(part):
-    """A split in the order of its lengths."""
-    return part.select(np.argsort([len(text) for text in part["text"]], kind="stable"))
 
 
 def open_run(dataset):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from common import save_results
+from common import by_length, save_results
 from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 
@@ -169,7 +169,7 @@ def measure(name, dataset):
     order = np.random.default_rng(0).permutation(len(splits["train"]))
     train = splits["train"].select(order[:EXAMPLES])
     valid = splits["validation"].select(range(min(2000, len(splits["validation"]))))
-    valid = valid.select(np.argsort([len(text) for text in valid["text"]], kind="stable"))
+    valid = by_length(valid)
     tokenizer = models.load_tokenizer(run.checkpoint_path)
     valid_loader = training.make_loader(valid, tokenizer, run, train=False)
     tokens = np.mean([len(ids) for ids in tokenizer(train["text"][:])["input_ids"]])

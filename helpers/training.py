@@ -144,7 +144,9 @@ def validation(model, loader, run):
 
 
 def make_loader(part, tokenizer, run, train):
-    """DataLoader over one split; training batches hold texts of similar length, in a random order of their own.
+    """DataLoader over one split; training batches hold texts of similar length, drawn anew each epoch.
+
+    Within each of its groups the sampler goes from long texts to short ones.
 
     Raises ParameterError when the split is empty.
     """
