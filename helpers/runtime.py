@@ -30,7 +30,7 @@ PROFILES = {
         "max_len": 128,
         "train_batch_size": 16,
         "valid_batch_size": 16,
-        "epochs": 3,
+        "epochs": None,
         "learning_rate": 3e-4,
         "seed": 42,
         "freeze": True,
@@ -41,12 +41,13 @@ PROFILES = {
         "max_len": 128,
         "train_batch_size": 32,
         "valid_batch_size": 128,
-        "epochs": 3,
+        "epochs": None,
         "learning_rate": 5e-5,
         "seed": 42,
         "freeze": False,
     },
 }
+MIN_STEPS = 150  # with EPOCHS None: as many epochs as these steps take, from 3 to 20
 PARAMETERS = ("max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed")
 SCORE_COLUMNS = ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
 CODE_THAT_TRAINS = ("checkpoints", "data", "models", "reading", "tokenization", "training")
@@ -168,7 +169,8 @@ def start_run(
         Its name, for the score table.
     default_dataset : str
         What DATASET = None means in the profile "tiny".
-    profile ... output_dir : the notebook's parameters; None means the profile's value.
+    profile ... output_dir : the notebook's parameters; None means the profile's value. Without EPOCHS, few rows are passed over
+        more often than many, so that the optimizer takes some 150 steps: 3 epochs at least, 20 at most.
     recipe : str
         "trainer" (notebooks 04 to 06 share one model) or "loop" (notebook 03).
 
@@ -195,6 +197,8 @@ def start_run(
     }
     chosen.update({name: value for name, value in given.items() if value is not None})
     for name in ("max_len", "train_batch_size", "valid_batch_size", "epochs"):
+        if name == "epochs" and chosen[name] is None:
+            continue
         if not isinstance(chosen[name], int) or chosen[name] < 1:
             raise ParameterError(f"{name.upper()} is {chosen[name]!r}; it takes a whole number from 1 up")
     if not chosen["learning_rate"] > 0:
@@ -216,7 +220,7 @@ class Run:
     max_len: int
     train_batch_size: int
     valid_batch_size: int
-    epochs: int
+    epochs: int | None
     learning_rate: float
     seed: int
     output_dir: Path
@@ -239,6 +243,9 @@ class Run:
         )
         self._splits = data.read_splits(self.dataset)
         self.label_names = data.label_names(self._splits)
+        if self.epochs is None:
+            batches = -(-len(self._splits["train"]) // self.train_batch_size)
+            self.epochs = min(max(3, -(-MIN_STEPS // max(1, batches))), 20)
         self.key = self._key()
         self.folder = Path(self.output_dir) / f"{self.dataset_name}-{self.key}"
 

@@ -82,14 +82,17 @@ def freeze_lower_layers(model):
     """Exclude the embeddings and the lower two thirds of the encoder's layers from training; returns the number of layers frozen.
 
     The lower layers hold what is common to all texts; with some hundred examples the upper layers and the head have enough to
-    learn. Nothing below the first trained layer needs a gradient, which saves time as well. Howard and Ruder (2018,
-    arXiv:1801.06146) unfreeze from the top for the same reason.
+    learn. Nothing below the first trained layer needs a gradient, which saves time as well, and nothing there needs dropout, which is
+    switched off. Howard and Ruder (2018, arXiv:1801.06146) unfreeze from the top for the same reason.
     """
     encoder = getattr(model, getattr(model, "base_model_prefix", "encoder"))
     layers = max((m for m in encoder.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
     frozen = len(layers) - max(1, len(layers) // 3)
     for part in (getattr(encoder, "embeddings", encoder.get_input_embeddings()), *layers[:frozen]):
         part.requires_grad_(False)
+        for module in part.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     return frozen
 
 
@@ -143,10 +146,21 @@ def validation(model, loader, run):
     return np.concatenate(probabilities), np.concatenate(targets)
 
 
+class ShuffledLengthGroupedSampler(LengthGroupedSampler):
+    """Batches of similar length in random order, drawn anew each epoch; a short batch comes last.
+
+    The sampler of transformers goes from long texts to short ones several times an epoch, so that batches in a row are alike.
+    """
+
+    def __iter__(self):
+        batches = list(in_groups(super().__iter__(), self.batch_size))
+        whole = len(self.lengths) // self.batch_size
+        order = torch.randperm(whole, generator=self.generator).tolist() + list(range(whole, len(batches)))
+        return (row for number in order for row in batches[number])
+
+
 def make_loader(part, tokenizer, run, train):
     """DataLoader over one split; training batches hold texts of similar length, drawn anew each epoch.
-
-    Within each of its groups the sampler goes from long texts to short ones.
 
     Raises ParameterError when the split is empty.
     """
@@ -157,7 +171,7 @@ def make_loader(part, tokenizer, run, train):
     if train:
         lengths = [len(ids) for ids in data.encodings["input_ids"]]
         generator = torch.Generator().manual_seed(run.seed)
-        sampler = LengthGroupedSampler(run.train_batch_size, lengths=lengths, generator=generator)
+        sampler = ShuffledLengthGroupedSampler(run.train_batch_size, lengths=lengths, generator=generator)
     return DataLoader(
         data,
         batch_size=run.train_batch_size if train else run.valid_batch_size,

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -26,12 +27,12 @@ def benchmark(monkeypatch):
 
 def test_the_last_recipe_is_the_one_of_fit(benchmark, small_run):
     recipes = benchmark("recipes")
-    course, tiny = recipes.ladder()[recipes.COURSE], runtime.PROFILES["tiny"]
+    course, run = recipes.ladder()[recipes.COURSE], runtime.start_run("test", "movies")
     assert (course.rate, course.epochs, course.batch_size, course.freeze) == (
-        tiny["learning_rate"],
-        tiny["epochs"],
-        tiny["train_batch_size"],
-        tiny["freeze"],
+        run.learning_rate,
+        run.epochs,
+        run.train_batch_size,
+        run.freeze,
     )
     recipe = recipes.replace(course, rate=small_run.learning_rate, epochs=small_run.epochs, batch_size=8)
     splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
@@ -71,6 +72,22 @@ def test_every_rung_trains(benchmark, small_run):
     assert few[0]["attention_mask"].sum(dim=1).min() < few[0]["input_ids"].shape[1]
 
 
+def test_frozen_layers_computed_once_change_nothing_but_the_time(benchmark, small_run):
+    rungs = benchmark("training")
+    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
+    model = models.DistilBERTClass(small_run.checkpoint_path, 3, attention=small_run.attention)
+    frozen = training.freeze_lower_layers(model)
+    loader = training.make_loader(splits["train"], tokenizer, small_run, train=False)
+    before, targets = training.validation(model, loader, small_run)
+    with rungs.frozen_layers_computed_once(model, loader, frozen, small_run):
+        once, same_targets = training.validation(model, loader, small_run)
+        assert not any("states" in name for name in model.state_dict())
+    after, _ = training.validation(model, loader, small_run)
+    assert np.array_equal(targets, same_targets)
+    assert np.allclose(before, once, atol=1e-6)
+    assert np.array_equal(before, after)
+
+
 @pytest.mark.parametrize("name", ["recipes", "training", "learning_curve"])
 def test_results_that_a_notebook_reads_name_their_date_machine_and_versions(name):
     table = runtime.benchmark_results(name)
@@ -79,15 +96,12 @@ def test_results_that_a_notebook_reads_name_their_date_machine_and_versions(name
 
 def test_the_committed_recipes_are_whole(benchmark):
     recipes, table = benchmark("recipes"), runtime.benchmark_results("recipes")
-    ladder = table[(table["dataset"] == "movies") & table["model"].isin(list(recipes.STEPS))]
+    steps = table[table["model"].isin(list(recipes.STEPS))]
+    ladder = steps[(steps["dataset"] == "movies") & (steps["split"] == "validation")]
     assert ladder.groupby("model")["seed"].nunique().to_dict() == dict.fromkeys(recipes.STEPS, len(recipes.SEEDS))
-    assert set(ladder["split"]) == {"validation"}, "steps are chosen on validation alone"
-    final = table[table["model"] == "the course's recipe"]
-    assert final.groupby("dataset")["seed"].nunique().to_dict() == {
-        "movies": 5,
-        "comments": 5,
-        "goemotions, 2,000 rows": 5,
-    }
+    final = steps[steps["split"] == "test"]
+    assert set(final["model"]) == {recipes.COURSE, "+ mean pooling"}, "steps are chosen on validation alone"
+    assert final.groupby(["model", "dataset"])["seed"].nunique().tolist() == [len(recipes.SEEDS)] * 6
 
 
 def test_missing_results_say_how_to_make_them():

@@ -130,6 +130,16 @@ def test_parameters_that_cannot_be_used(changes, message):
         start_run("test", "movies", **changes)
 
 
+def test_few_rows_are_passed_over_more_often(small_run):
+    rows = len(small_run.load_splits()["train"])
+    epochs = {size: again(small_run, epochs=None, train_batch_size=size).epochs for size in (rows // 10, 1, rows)}
+    assert 150 <= epochs[rows // 10] * (rows / (rows // 10)) < 180
+    assert epochs[1] * rows >= 150
+    assert epochs[rows] == 20
+    assert start_run("test", "movies").epochs == start_run("test", "comments").epochs == 3
+    assert again(small_run, epochs=1).epochs == 1
+
+
 def test_expectations_stop_on_built_in_data_only(small_run, capsys, monkeypatch):
     small_run.expect(True, "all is well")
     small_run.expect(False, "the model leads")

@@ -169,6 +169,23 @@ def test_the_lower_half_is_frozen_and_only_that(small_checkpoint):
         assert training.freeze_lower_layers(model) == 1
         frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
         assert frozen == {name for name, _ in model.named_parameters() if ".embeddings." in name or ".layer.0." in name}
+        encoder = getattr(model, getattr(model, "base_model_prefix", "encoder")).train()
+        one, other = (encoder(torch.arange(5, 25)[None], output_hidden_states=True).hidden_states for _ in range(2))
+        assert torch.equal(one[1], other[1]), "dropout in a layer that does not learn"
+        assert not torch.equal(one[2], other[2]), "no dropout in a layer that learns"
+
+
+def test_batches_hold_similar_lengths_and_come_in_random_order():
+    lengths = np.random.default_rng(0).integers(1, 100, 803).tolist()
+    sampler = training.ShuffledLengthGroupedSampler(8, lengths=lengths, generator=torch.Generator().manual_seed(0))
+    first, second = list(sampler), list(sampler)
+    assert sorted(first) == sorted(second) == list(range(803)) != first != second
+    assert len(sampler) == 803
+    batches = [[lengths[row] for row in batch] for batch in training.in_groups(first, 8)]
+    assert [len(batch) for batch in batches] == [8] * 100 + [3]
+    assert np.mean([max(batch) - min(batch) for batch in batches]) < 10
+    shorter = np.diff([np.mean(batch) for batch in batches[:-1]]) < 0
+    assert 0.3 < shorter.mean() < 0.7, "batches run from long to short"
 
 
 # The loop ------------------------------------------------------------------------------------------------------------
