@@ -4,9 +4,9 @@ python benchmarks/recipes.py [GOEMOTIONS]    GOEMOTIONS: a folder with train.csv
 
 The ladder is climbed on the film plots, each step on top of the ones before; what counts there is the validation split. The course's
 recipe (COURSE), the same with mean pooling, TF-IDF and the frozen encoder are scored on both built-in sets and, where the folder is given,
-on 2,000 of its training rows, on validation and test; another order of batches on validation alone. Seconds are
-for training; a run beside other work takes longer, so read their median. One rule for all: the epoch with the best validation macro-AP; for
-F1, cuts tuned on validation. Results: results/recipes.csv.
+on 2,000 of its training rows, on validation and test; the order of batches that transformers has, from long to short, on validation alone.
+Seconds are for training; a run beside other work takes longer, so read their median. One rule for all: the epoch with the best validation
+macro-AP; for F1, cuts tuned on validation. Results: results/recipes.csv.
 """
 
 import sys
@@ -45,9 +45,7 @@ class Recipe:
     power: float = 0.0
     freeze: bool = False
     mean_pooling: bool = False
-    shuffled: bool = (
-        True  # False: batches of similar length from long to short, as the sampler of transformers has them
-    )
+    shuffled: bool = True  # False: batches of similar length run from long texts to short ones
 
 
 STEPS = {

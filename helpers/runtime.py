@@ -197,9 +197,7 @@ def start_run(
     }
     chosen.update({name: value for name, value in given.items() if value is not None})
     for name in ("max_len", "train_batch_size", "valid_batch_size", "epochs"):
-        if name == "epochs" and chosen[name] is None:
-            continue
-        if not isinstance(chosen[name], int) or chosen[name] < 1:
+        if chosen[name] is not None and (not isinstance(chosen[name], int) or chosen[name] < 1):
             raise ParameterError(f"{name.upper()} is {chosen[name]!r}; it takes a whole number from 1 up")
     if not chosen["learning_rate"] > 0:
         raise ParameterError(f"LEARNING_RATE is {chosen['learning_rate']!r}; it takes a number above 0")
