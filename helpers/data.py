@@ -5,25 +5,28 @@ The one form is a `datasets.DatasetDict` with the splits train, validation and t
 - `id` (str),
 - `text` (str),
 - `labels`: float32, one 0 or 1 for each label, in a fixed order,
-- `label_ids`: the positions of the labels that are present; its ClassLabel feature carries the label names, so that they
+- `label_ids`: the positions of the labels that are present; its ClassLabel feature carries the label names, so that
+they
   survive saving, mapping and selecting.
 
 `helpers.reading` reads and checks what comes in.
 """
 
-import re
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, DataError, embedded_path, read_rows  # noqa: F401
 
-# A word; in scripts that put no spaces between words (Thai, Lao, Chinese, Japanese), a character.
-WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u9fff\uf900-\ufaff]|[^\W\u0e00-\u0eff\u3040-\u9fff\uf900-\ufaff]+")
+# Scripts that put no spaces between words (Thai, Lao, Chinese, Japanese): there a character counts as a word. For RE2.
+NO_SPACES = r"\x{0e00}-\x{0eff}\x{3040}-\x{9fff}\x{f900}-\x{faff}"
 FRACTIONS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 
@@ -95,42 +98,93 @@ def label_matrix(part):
 
 def equal_texts(texts):
     """Group numbers, int array of shape (n_examples,): texts that are equal up to case and spaces share one."""
-    words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pc.utf8_lower(pa.array(texts, pa.string()))))
-    return pd.factorize(pc.binary_join(words, " ").to_pandas())[0]
+    words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pc.utf8_lower(_strings(texts))))
+    return pc.binary_join(words, " ").dictionary_encode().indices.to_numpy()
 
 
-def near_duplicates(texts, threshold=0.8):
+def _strings(texts):
+    """Texts as one pyarrow.StringArray; without a copy where they are in Arrow already."""
+    strings = pa.array(texts, pa.string())
+    return strings.combine_chunks() if isinstance(strings, pa.ChunkedArray) else strings
+
+
+def word_pairs(texts):
+    """The pairs of neighbouring words of each text, as numbers, which are equal where the pairs are.
+
+    A text of one word has that word alone; one without words is like no other.
+
+    Parameters
+    ----------
+    texts : pyarrow.StringArray, length n_examples
+
+    Returns
+    -------
+    (uint64 array of shape (n_pairs,), int64 array of shape (n_examples + 1,))
+        The pairs of all texts in a row, well mixed as hashes are, and where each text's begin and end.
+    """
+    rows = np.linspace(0, len(texts), (os.cpu_count() or 1) + 1).astype(int)
+    with ThreadPoolExecutor() as pool:  # Arrow lets go of the interpreter while it works
+        parts = list(pool.map(_words, [texts[a:b] for a, b in pairwise(rows)]))
+    words = pa.concat_arrays(parts)
+    ends, coded = words.offsets.to_numpy().astype(np.int64), words.flatten().dictionary_encode()
+    end = len(coded.dictionary)
+    codes = coded.indices.to_numpy().astype(np.int64)
+    last, alone = ends[1:] - 1, np.diff(ends) == 1
+    pairs = codes * (end + 1) + np.roll(codes, -1)
+    pairs[last] = codes[last] * (end + 1) + end
+    wordless = np.flatnonzero(alone & (codes[last] == pc.index(coded.dictionary, "").as_py()))
+    pairs[last[wordless]] = (end + 1) ** 2 + wordless
+    is_pair = np.ones(len(pairs), dtype=bool)
+    is_pair[last[~alone]] = False
+    ends[1:] -= np.cumsum(~alone)
+    return pd.util.hash_array(pairs[is_pair].view(np.uint64)), ends
+
+
+def _words(texts):
+    """Lists of the words of texts in small letters; of a text without words, one empty word."""
+    text = pc.replace_substring_regex(pc.utf8_lower(texts), rf"[^\pL\pN_{NO_SPACES}]+", " ")
+    if not pc.all(pc.string_is_ascii(text)).as_py():
+        text = pc.replace_substring_regex(text, f"[{NO_SPACES}]", r" \0 ")
+    return pc.ascii_split_whitespace(pc.ascii_trim_whitespace(text))
+
+
+def near_duplicates(texts, threshold=0.8, equal=None):
     """Group numbers of texts that are nearly the same: int array of shape (n_examples,).
 
-    Two texts are linked when they share at least `threshold` of their word pairs (Jaccard similarity of the sets), and linked
-    texts are one group. Not all pairs are compared, only those that MinHash puts into one bucket (Broder, 1997,
-    doi:10.1109/SEQUEN.1997.666900; banding: Leskovec et al., Mining of Massive Datasets, 3.4): time grows with the number of
-    texts and not with its square. Of the pairs just above the threshold some are missed: one in eight at 0.8, one in three hundred at 0.9.
+    Two texts are linked when they share at least `threshold` of their word pairs (Jaccard similarity of the sets), and
+    linked texts are one group. Not all pairs are compared, only those that MinHash puts into one bucket (Broder, 1997,
+    doi:10.1109/SEQUEN.1997.666900; banding: Leskovec et al., Mining of Massive Datasets, 3.4): time grows with the
+    number of texts and not with its square. Of the pairs just above the threshold some are missed: one in eight at 0.8,
+    one in three hundred at 0.9.
 
     Parameters
     ----------
     texts : sequence of str, length n_examples
     threshold : float
         From 0 to 1; well below 0.7 the buckets miss most pairs.
+    equal : int array of shape (n_examples,), optional
+        Their `equal_texts`, where these are known already.
     """
-    from datasketch import MinHash
+    from rensa import RMinHash, RMinHashLSH
 
-    texts, equal = list(texts), equal_texts(texts)
+    equal = equal_texts(texts) if equal is None else equal
     first = np.unique(equal, return_index=True)[1]  # of equal texts one is enough
+    pairs, ends = word_pairs(_strings(texts).take(pa.array(first)))
     bands, width = 9, 7
 
-    def word_pairs(i):
-        text = texts[first[i]].lower()
-        words = WORD.findall(text)
-        return {" ".join(pair) for pair in zip(words, words[1:], strict=False)} or {" ".join(words) or text.strip()}
+    def digest(pairs, ends):
+        return RMinHash.digest_matrix_from_flat_token_hashes(pairs, ends.astype(np.uint64), bands * width, 1)
 
-    encoded = ([pair.encode() for pair in word_pairs(i)] for i in range(len(first)))
-    signatures = np.empty((len(first), bands * width), dtype=np.uint32)
-    for i, signature in enumerate(MinHash.generator(encoded, num_perm=bands * width)):
-        signatures[i] = signature.hashvalues
+    # Most texts are alone in all their buckets; the others are looked at closely.
+    buckets = RMinHashLSH(threshold, bands * width, bands)
+    close = np.flatnonzero(buckets.query_duplicate_flags_matrix_one_shot(digest(pairs, ends)))
+    lengths, starts = np.diff(ends)[close], ends[close]
+    ends = np.concatenate([[0], lengths.cumsum()])
+    pairs = pairs[np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)]
+    signatures = np.array(digest(pairs, ends).to_rows(), dtype=np.uint32).reshape(-1, bands * width)
     mix = np.random.default_rng(0).integers(2**63, size=width, dtype=np.uint64) | np.uint64(1)
     buckets = (signatures.reshape(-1, bands, width) * mix).sum(axis=2)
-    candidates = set()
+    found = [np.empty((2, 0), dtype=np.int64)]
     for band in range(bands):
         # within a bucket, texts that share the next bands as well lie side by side; up to 32 neighbours are looked at
         order = np.lexsort(np.roll(buckets, -band, axis=1)[:, 2::-1].T)
@@ -141,18 +195,21 @@ def near_duplicates(texts, threshold=0.8):
                 break
             one, other = one[same], other[same]
             alike = (signatures[one] == signatures[other]).mean(axis=1) > threshold - 0.15  # estimates their similarity
-            candidates.update(zip(one[alike].tolist(), other[alike].tolist(), strict=True))
-    links = [
-        (i, j)
-        for i, j in candidates
-        if len(word_pairs(i) & word_pairs(j)) >= threshold * len(word_pairs(i) | word_pairs(j))
-    ]
-    rows, columns = np.array(links, dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(first), len(first)))
+            found.append(np.sort([one[alike], other[alike]], axis=0))
+    one, other = np.unique(np.concatenate(found, axis=1), axis=1)
+    if not len(one):
+        return equal
+    has = csr_array((np.ones(len(pairs), dtype=np.int32), pd.factorize(pairs)[0], ends))
+    has.sum_duplicates()
+    has.data[:] = 1  # a pair that a text holds twice counts once
+    size, shared = has.sum(axis=1), has[one].multiply(has[other]).sum(axis=1)
+    linked = shared >= threshold * (size[one] + size[other] - shared)
+    one, other = close[one[linked]], close[other[linked]]
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(len(first), len(first)))
     return connected_components(graph, directed=False)[1][equal]
 
 
-def assign_splits(rows):
+def assign_splits(rows, equal=None, near=None):
     """The split of each row, and notes about it: the one the source names; what it lacks is taken out of train.
 
     Near-duplicates that are divided here stay on one side.
@@ -160,6 +217,8 @@ def assign_splits(rows):
     Parameters
     ----------
     rows : Rows
+    equal, near : int array of shape (n_examples,), optional
+        The texts' `equal_texts` and `near_duplicates`, where these are known already.
 
     Returns
     -------
@@ -170,7 +229,7 @@ def assign_splits(rows):
     missing = [name for name in SPLITS if name not in set(split)]
     if missing:
         inside = np.flatnonzero(split == "train")
-        groups = near_duplicates(rows.text.iloc[inside])
+        groups = (near_duplicates(rows.text, equal=equal) if near is None else near)[inside]
         if (n_groups := len(set(groups))) < MIN_ROWS:
             what = f"{n_groups} different texts are too few to take {' and '.join(missing)} from"
             raise DataError("the data", [f"{what} (near-duplicates count once); give at least {MIN_ROWS}"])
@@ -180,7 +239,8 @@ def assign_splits(rows):
     if rows.split is not None:
         if missing:
             notes.append(f"there was no {' and no '.join(missing)} split; it was taken out of train")
-        pairs = pd.DataFrame({"text": equal_texts(rows.text), "split": split}).drop_duplicates()
+        equal = equal_texts(rows.text) if equal is None else equal
+        pairs = pd.DataFrame({"text": equal, "split": split}).drop_duplicates()
         if shared := int((pairs["text"].value_counts() > 1).sum()):
             notes.append(f"{shared} texts are in more than one split: scores there reward memory")
     for j, name in enumerate(rows.label_names):
