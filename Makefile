@@ -5,19 +5,19 @@ STAMP := .venv/.installed
 OFFLINE := sh tests/offline.sh
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test test-all lab bench full notebooks clean
+.PHONY: run test test-all lab bench full notebooks texts clean
 
 run: $(STAMP)  ## execute the six notebooks on the embedded data; the results are in build/
 	$(BIN)/python -m helpers run $(if $(DATASET),--dataset "$(DATASET)")
 
 test: $(STAMP)  ## lint, unit tests, every notebook once from an empty folder
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet helpers tests benchmarks
+	$(BIN)/ruff format --check --quiet .
 	$(OFFLINE) $(BIN)/python -m pytest -m "not all"
 
 test-all: $(STAMP)  ## also each notebook alone first, a reader's own data, Colab's set-up cell
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet helpers tests benchmarks
+	$(BIN)/ruff format --check --quiet .
 	$(OFFLINE) $(BIN)/python -m pytest -m "not needs_registry"
 	$(BIN)/python -m pytest -m needs_registry
 
@@ -30,8 +30,14 @@ full: $(STAMP)  ## the GPU profile: data and checkpoint from the hub
 bench: $(STAMP)  ## the measurements in benchmarks/
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-notebooks: $(STAMP)  ## execute the notebooks and store their outputs in notebooks/
-	$(BIN)/python -m helpers run --in-place
+notebooks: $(STAMP)  ## from notebooks/text/ through execution to notebooks/; ONLY="03 04" for some of them
+	$(BIN)/python -m helpers run --in-place $(ONLY)
+
+texts: $(STAMP)  ## the other way, after an edit in JupyterLab: from notebooks/ to notebooks/text/
+	@for notebook in notebooks/*.ipynb; do \
+		$(BIN)/jupytext --quiet --to py:percent --output notebooks/text/$$(basename $$notebook .ipynb).py $$notebook || exit 1; \
+	done
+	$(BIN)/ruff format --quiet notebooks/text
 
 clean:  ## remove what the other targets made, the environment excepted
 	rm -rf build build-full

@@ -1,11 +1,12 @@
 """A large CSV with 28 label columns: seconds and memory of reading and checking it, beside pandas.read_csv alone.
 
-python benchmarks/reading.py [ROWS ...]     default: 125000 250000 500000 1000000
+python benchmarks/reading.py [ROWS ...]     default: 125000 300000 500000 1000000
 
-Each step runs in a process of its own on the same file; memory is the process's peak above what it holds after its imports. Then, in
-one process, splitting and the search for near-duplicates. Results: results/reading.csv.
+Each step runs in a process of its own on the same file; memory is the process's peak above what it holds after its
+imports. Then, in one process, splitting and the search for near-duplicates. Results: results/reading.csv.
 """
 
+import contextlib
 import io
 import json
 import multiprocessing
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 from common import save_results
 
+from helpers import __main__ as command
 from helpers import data
 
 N_LABELS = 28
@@ -37,6 +39,12 @@ def write_csv(path, n_rows):
     labels = rng.random((n_rows, N_LABELS)) < np.geomspace(0.3, 0.001, N_LABELS)
     frame = pd.concat([frame, pd.DataFrame(labels.astype(int)).add_prefix("label")], axis=1)
     frame.to_csv(path, index=False)
+
+
+def check(path):
+    """python -m helpers check"""
+    with contextlib.redirect_stdout(io.StringIO()):
+        command.main(["check", str(path)])
 
 
 def measure(function, path, answer):
@@ -68,7 +76,7 @@ def main(sizes):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "large.csv"
             write_csv(path, n_rows)
-            for name, function in (("pandas.read_csv", pd.read_csv), ("read_rows", data.read_rows)):
+            for name, function in (("pandas.read_csv", pd.read_csv), ("read_rows", data.read_rows), ("check", check)):
                 # the best of three: what else the machine does only ever adds
                 seconds, megabytes = min(in_own_process(function, path) for _ in range(3))
                 results.append([n_rows, name, seconds, megabytes])
@@ -79,7 +87,7 @@ def main(sizes):
         start = time.perf_counter()
         data.near_duplicates(rows.text)
         results.append([n_rows, "near_duplicates", time.perf_counter() - start, float("nan")])
-        print(json.dumps(results[-4:]), flush=True)
+        print(json.dumps(results[-5:]), flush=True)
     table = pd.DataFrame(results, columns=["rows", "step", "seconds", "megabytes"])
     for column in ("seconds", "megabytes"):
         alone = table[table["step"] == "pandas.read_csv"].set_index("rows")[column]
@@ -88,4 +96,4 @@ def main(sizes):
 
 
 if __name__ == "__main__":
-    main([int(size) for size in sys.argv[1:]] or [125_000, 250_000, 500_000, 1_000_000])
+    main([int(size) for size in sys.argv[1:]] or [125_000, 300_000, 500_000, 1_000_000])

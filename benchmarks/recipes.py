@@ -1,21 +1,20 @@
-"""What each step of the recipe buys in score and in seconds, and the whole recipe beside the baselines, over five seeds.
+"""What each step of the recipe buys in score and in seconds, and the whole recipe beside the baselines: five seeds.
 
 python benchmarks/recipes.py [GOEMOTIONS]    GOEMOTIONS: a folder with train.csv.gz, dev.csv.gz and test.csv.gz
 
-The ladder is climbed on the film plots, each step on top of the ones before; what counts there is the validation split. The course's
-recipe (COURSE), the same with mean pooling, TF-IDF and the frozen encoder are scored on both built-in sets and, where the folder is given,
-on 2,000 of its training rows, on validation and test; the order of batches that transformers has, from long to short, on validation alone.
-Seconds are for training; a run beside other work takes longer, so read their median. One rule for all: the epoch with the best validation
-macro-AP; for F1, cuts tuned on validation. Results: results/recipes.csv.
+The ladder is climbed on the film plots, each step on top of the ones before; what counts there is the validation split.
+The course's recipe (COURSE), the same with mean pooling, TF-IDF and the frozen encoder are scored on both built-in sets
+and, where the folder is given, on 2,000 of its training rows, on validation and test; the order of batches that
+transformers has, from long to short, on validation alone. Seconds are for training; a run beside other work takes
+longer, so read their median. One rule for all: the epoch with the best validation macro-AP; for F1, cuts tuned on
+validation. Results: results/recipes.csv.
 """
 
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest import mock
 
 import pandas as pd
 import torch
@@ -25,7 +24,9 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers import models, runtime, training
 from helpers.data import label_matrix
+from helpers.device import seed_everything
 from helpers.metrics import decision_scores, macro_average_precision
+from helpers.quiet import quiet_loading
 from helpers.thresholds import tune_thresholds
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -82,22 +83,20 @@ class MeanPooled(models.DistilBERTClass):
 
 
 def train(recipe, run, splits, seed):
-    """Train one model. Returns it with the weights of its best epoch, and the seconds spent on training, without validation."""
-    run.train_batch_size, run.seed = recipe.batch_size, seed
-    tokenizer = models.load_tokenizer(run.checkpoint_path)
+    """Train one model. Returns it with its best epoch's weights, and the seconds of training, without validation."""
+    settings = replace(run.settings, train_batch_size=recipe.batch_size, seed=seed)
+    tokenizer = models.load_tokenizer(run.checkpoint)
     y_train = label_matrix(splits["train"])
-    runtime.seed_everything(seed)
+    seed_everything(seed)
     kind = MeanPooled if recipe.mean_pooling else models.DistilBERTClass
-    with models.quiet_loading():
-        model = kind(run.checkpoint_path, y_train.shape[1], attention=run.attention).to(run.device)
+    with quiet_loading():
+        model = kind(run.checkpoint, y_train.shape[1], attention=run.compute.attention).to(run.compute.device)
     if recipe.freeze:
         training.freeze_lower_layers(model)
     sampler = training.ShuffledLengthGroupedSampler if recipe.shuffled else LengthGroupedSampler
-    with mock.patch.object(training, "ShuffledLengthGroupedSampler", sampler):
-        loader = training.make_loader(splits["train"], tokenizer, run, train=True)
-    valid_loader = training.make_loader(splits["validation"], tokenizer, run, train=False)
-    with mock.patch.object(training, "HEAD_RATE", recipe.head_rate):
-        groups = training.parameter_groups(model, recipe.rate, recipe.weight_decay)
+    loader = training.make_loader(splits["train"], tokenizer, settings, train=True, sampler=sampler)
+    valid_loader = training.make_loader(splits["validation"], tokenizer, settings, train=False)
+    groups = training.parameter_groups(model, recipe.rate, recipe.weight_decay, recipe.head_rate)
     optimizer = torch.optim.AdamW(groups, fused=True)
     steps = len(loader) * recipe.epochs
     scheduler = (
@@ -105,25 +104,24 @@ def train(recipe, run, splits, seed):
         if recipe.schedule
         else get_constant_schedule(optimizer)
     )
-    pos_weight = training.pos_weights(y_train, power=recipe.power).to(run.device)  # power 0: all 1
-    clipping = nullcontext() if recipe.clip else mock.patch.object(torch.nn.utils, "clip_grad_norm_")
+    pos_weight = training.pos_weights(y_train, power=recipe.power).to(run.compute.device)  # power 0: all 1
+    options = {} if recipe.clip else {"max_norm": float("inf")}
     best, seconds = -1.0, 0.0
     for _ in range(recipe.epochs):
         start = time.perf_counter()
-        with clipping:
-            training.train_one_epoch(model, loader, optimizer, scheduler, pos_weight, run)
+        training.train_one_epoch(model, loader, optimizer, scheduler, pos_weight, run.compute, **options)
         seconds += time.perf_counter() - start
-        y_prob, y_true = training.validation(model, valid_loader, run)
-        if (score := macro_average_precision(y_true, y_prob)) > best:
+        score = macro_average_precision(*training.validation(model, valid_loader, run.compute))
+        if score > best:
             best, weights = score, {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.load_state_dict(weights)
     return model, seconds
 
 
 def open_run(dataset):
-    """A run on a data set, and its three splits, the last two ordered by length; the test split is for the last table alone."""
+    """A run on a data set, and its splits, the last two ordered by length; the test split is for the last table."""
     run = runtime.start_run("benchmark", "movies", dataset=str(dataset), valid_batch_size=64, output_dir="build")
-    splits = run.load_splits()
+    splits = run.splits
     return run, {
         "train": splits["train"],
         "validation": by_length(splits["validation"]),
@@ -152,13 +150,11 @@ def rows(name, model, seed, seconds, splits, predictions):
 
 def trained_rows(name, model_name, recipe, run, splits, wanted):
     """A row a seed and split."""
-    tokenizer = models.load_tokenizer(run.checkpoint_path)
+    tokenizer = models.load_tokenizer(run.checkpoint)
+    loaders = {split: training.make_loader(splits[split], tokenizer, run.settings, train=False) for split in wanted}
     for seed in SEEDS:
         model, seconds = train(recipe, run, splits, seed)
-        predictions = {
-            split: training.validation(model, training.make_loader(splits[split], tokenizer, run, train=False), run)[0]
-            for split in wanted
-        }
+        predictions = {split: training.validation(model, loaders[split], run.compute)[1] for split in wanted}
         yield from rows(name, model_name, seed, seconds, splits, predictions)
 
 
@@ -168,9 +164,7 @@ def baseline_rows(name, run, splits):
     baselines = {
         "label prior": models.label_prior,
         "TF-IDF + LR": models.tfidf_regression,
-        "frozen + LR": lambda *data: models.frozen_regression(
-            *data, run.checkpoint_path, run.max_len, run.device, run.autocast
-        ),
+        "frozen + LR": lambda *data: models.frozen_regression(*data, run.checkpoint, run.settings.max_len, run.compute),
     }
     for model, predict in baselines.items():
         start = time.perf_counter()
@@ -188,7 +182,7 @@ def some_goemotions(folder, target, n_train=2000, n_validation=2000):
     return target
 
 
-if __name__ == "__main__":
+def main(goemotions=None):
     both, table = ["validation", "test"], []
     recipes = ladder()
     ends = {name: recipes[name] for name in (COURSE, "+ mean pooling")}
@@ -201,11 +195,15 @@ if __name__ == "__main__":
     del tried[fragile + LONG_TO_SHORT]
     with tempfile.TemporaryDirectory() as folder:
         others = {"comments": "comments"}
-        if len(sys.argv) > 1:
-            others["goemotions, 2,000 rows"] = some_goemotions(sys.argv[1], Path(folder) / "goemotions.csv")
+        if goemotions:
+            others["goemotions, 2,000 rows"] = some_goemotions(goemotions, Path(folder) / "goemotions.csv")
         for dataset, source in others.items():
             run, splits = open_run(source)
             table += baseline_rows(dataset, run, splits)
             for name, recipe in {**ends, **tried}.items():
                 table += trained_rows(dataset, name, recipe, run, splits, both if name in ends else both[:1])
             save_results("recipes", pd.DataFrame(table))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

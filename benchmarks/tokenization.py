@@ -2,8 +2,8 @@
 
 python benchmarks/tokenization.py [ROWS ...]     default: 40000 160000
 
-The source lies on disk, as a hub data set does. Memory is what this process holds for itself (anonymous pages, Linux), at its highest
-while it tokenizes, above what it held before. Results: results/tokenization.csv.
+The source lies on disk, as a hub data set does. Memory is what this process holds for itself (anonymous pages, Linux),
+at its highest while it tokenizes, above what it held before. Results: results/tokenization.csv.
 """
 
 import os

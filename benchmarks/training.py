@@ -2,12 +2,13 @@
 
 python benchmarks/training.py [DATASET ...]      default: movies
 
-Each rung trains one model on the same 1,600 training texts, or all where there are fewer, three times through, in one process; the clock
-runs from texts to trained weights, tokenizing included. The first is the article's loop with the article's recipe; the others have the
-course's recipe (rate, schedule, head, weights, clipping, lower layers frozen), so that their scores can be compared, and each adds one thing
-to the one before. Rungs marked "tried" are compared with the last one and not kept. Scores: validation, the first 2,000 rows; cuts tuned
-there, for all alike. One seed; how much seeds differ is in results/recipes.csv. A rung that takes less than half a minute is timed three
-times, and the median counts. Results: results/training.csv.
+Each rung trains one model on the same 1,600 training texts, or all where there are fewer, three times through, in one
+process; the clock runs from texts to trained weights, tokenizing included. The first is the article's loop with the
+article's recipe; the others have the course's recipe (rate, schedule, head, weights, clipping, lower layers frozen), so
+that their scores can be compared, and each adds one thing to the one before. Rungs marked "tried" are compared with the
+last one and not kept. Scores: validation, the first 2,000 rows; cuts tuned there, for all alike. One seed; how much
+seeds differ is in results/recipes.csv. A rung that takes less than half a minute is timed three times, and the median
+counts. Results: results/training.csv.
 """
 
 import sys
@@ -25,7 +26,9 @@ from transformers import get_linear_schedule_with_warmup
 
 from helpers import models, runtime, training
 from helpers.data import label_matrix
+from helpers.device import Compute, seed_everything
 from helpers.metrics import decision_scores, macro_average_precision
+from helpers.quiet import quiet_loading
 from helpers.thresholds import tune_thresholds
 from helpers.tokenization import MultiLabelCollator, MultiLabelDataset
 
@@ -82,13 +85,13 @@ class PaddedTo(MultiLabelCollator):
         }
 
 
-def article_loop(model, part, tokenizer, run):
+def article_loop(model, part, tokenizer, device):
     """The article's loop, with what crashes in it mended: Adam at 1e-5, constant, batches of 8."""
     loader = DataLoader(ArticleDataset(part["text"][:], label_matrix(part), tokenizer), batch_size=8, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
     model.train()
     for batch in (batch for _ in range(PASSES) for batch in loader):
-        batch = {name: tensor.to(run.device) for name, tensor in batch.items()}
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
         logits = model(batch["input_ids"], batch["attention_mask"])
         loss = torch.nn.BCEWithLogitsLoss()(logits, batch["labels"])
         optimizer.zero_grad()
@@ -96,16 +99,16 @@ def article_loop(model, part, tokenizer, run):
         optimizer.step()
 
 
-def make_loader(rung, part, tokenizer, run):
+def make_loader(rung, part, tokenizer, settings):
     """The rung's batches."""
     if rung.grouped:
-        return training.make_loader(part, tokenizer, run, train=True)
-    data = MultiLabelDataset(part["text"], label_matrix(part), tokenizer, run.max_len)
+        return training.make_loader(part, tokenizer, settings, train=True)
+    data = MultiLabelDataset(part["text"], label_matrix(part), tokenizer, settings.max_len)
     longest = max(len(ids) for ids in data.encodings["input_ids"])
     length = ARTICLE_LENGTH if rung.padding == "256" else longest
     collate = MultiLabelCollator(tokenizer) if rung.padding == "longest in batch" else PaddedTo(tokenizer, length)
-    generator = torch.Generator().manual_seed(run.seed)
-    return DataLoader(data, run.train_batch_size, shuffle=True, collate_fn=collate, generator=generator)
+    generator = torch.Generator().manual_seed(settings.seed)
+    return DataLoader(data, settings.train_batch_size, shuffle=True, collate_fn=collate, generator=generator)
 
 
 class StatesOfTokens(torch.nn.Module):
@@ -121,11 +124,11 @@ class StatesOfTokens(torch.nn.Module):
 
 
 @contextmanager
-def frozen_layers_computed_once(model, loader, frozen, run):
-    """Within the block a DistilBERT consists of its trained layers, and reads what the `frozen` lower ones made of the loader's texts.
+def frozen_layers_computed_once(model, loader, frozen, compute):
+    """Within the block a DistilBERT is its trained layers, and reads what the `frozen` ones made of the loader's texts.
 
-    Each token of the texts gets a number of its own in input_ids; its state, of float32, lies in memory: 3 kB a token where the model is
-    768 wide.
+    Each token of the texts gets a number of its own in input_ids; its state, of float32, lies in memory: 3 kB a token
+    where the model is 768 wide.
     """
     stack, data = model.encoder.transformer, loader.dataset
     embeddings, layers, ids = model.encoder.embeddings, stack.layer, data.encodings["input_ids"]
@@ -133,8 +136,8 @@ def frozen_layers_computed_once(model, loader, frozen, run):
     stack.layer = layers[:frozen]
     model.eval()
     for rows in training.in_groups(sorted(range(len(ids)), key=lambda row: len(ids[row])), 64):
-        batch = {name: tensor.to(run.device) for name, tensor in loader.collate_fn([data[row] for row in rows]).items()}
-        with torch.no_grad(), run.autocast():
+        batch = {name: t.to(compute.device) for name, t in loader.collate_fn([data[row] for row in rows]).items()}
+        with torch.no_grad(), compute.autocast():
             hidden = model.encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         for row, state in zip(rows, hidden.last_hidden_state, strict=True):
             states[row] = state[: len(ids[row])].clone()
@@ -148,33 +151,31 @@ def frozen_layers_computed_once(model, loader, frozen, run):
 
 def climb(rung, run, train, valid_loader):
     """Train three times through. Returns the seconds, macro-AP and F1 macro at tuned cuts."""
-    chosen, run.precision = run.precision, run.precision if rung.half else "fp32"
-    run.train_batch_size = rung.batch_size
-    tokenizer = models.load_tokenizer(run.checkpoint_path)
-    runtime.seed_everything(run.seed)
-    with models.quiet_loading():
-        model = models.DistilBERTClass(run.checkpoint_path, len(run.label_names), attention=rung.attention).to(
-            run.device
-        )
+    compute = run.compute if rung.half else Compute(run.compute.device)
+    settings = replace(run.settings, train_batch_size=rung.batch_size)
+    tokenizer = models.load_tokenizer(run.checkpoint)
+    seed_everything(settings.seed)
+    with quiet_loading():
+        model = models.DistilBERTClass(run.checkpoint, len(run.label_names), attention=rung.attention)
+    model.to(compute.device)
     frozen = training.freeze_lower_layers(model) if rung.frozen else 0
     start = time.perf_counter()
     if rung.padding == "article":
-        article_loop(model, train, tokenizer, run)
+        article_loop(model, train, tokenizer, compute.device)
     else:
-        loader = make_loader(rung, train, tokenizer, run)
-        optimizer = torch.optim.AdamW(training.parameter_groups(model, run.learning_rate), fused=rung.fused)
+        loader = make_loader(rung, train, tokenizer, settings)
+        optimizer = torch.optim.AdamW(training.parameter_groups(model, settings.learning_rate), fused=rung.fused)
         steps = PASSES * len(loader)
         scheduler = get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
-        pos_weight = training.pos_weights(label_matrix(train)).to(run.device)
+        pos_weight = training.pos_weights(label_matrix(train)).to(compute.device)
         learner = torch.compile(model, dynamic=True) if rung.compiled else model
-        with frozen_layers_computed_once(model, loader, frozen, run) if rung.once else nullcontext():
+        with frozen_layers_computed_once(model, loader, frozen, compute) if rung.once else nullcontext():
             for _ in range(PASSES):
-                training.train_one_epoch(learner, loader, optimizer, scheduler, pos_weight, run)
-    if run.device.type == "cuda":
+                training.train_one_epoch(learner, loader, optimizer, scheduler, pos_weight, compute)
+    if compute.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    run.precision = chosen
-    y_prob, y_true = training.validation(model, valid_loader, run)
+    y_true, y_prob = training.validation(model, valid_loader, run.compute)
     f1 = decision_scores(y_true, y_prob, tune_thresholds(y_true, y_prob))["F1 macro"]
     return seconds, macro_average_precision(y_true, y_prob), f1
 
@@ -210,15 +211,15 @@ def ladder(device):
 def measure(name, dataset):
     """Rows of the table: every rung on one data set."""
     run = runtime.start_run("benchmark", "movies", dataset=dataset, valid_batch_size=64, output_dir="build")
-    splits = run.load_splits()
+    splits = run.splits
     order = np.random.default_rng(0).permutation(len(splits["train"]))
     train = splits["train"].select(order[:EXAMPLES])
     valid = splits["validation"].select(range(min(2000, len(splits["validation"]))))
     valid = by_length(valid)
-    tokenizer = models.load_tokenizer(run.checkpoint_path)
-    valid_loader = training.make_loader(valid, tokenizer, run, train=False)
+    tokenizer = models.load_tokenizer(run.checkpoint)
+    valid_loader = training.make_loader(valid, tokenizer, run.settings, train=False)
     tokens = np.mean([len(ids) for ids in tokenizer(train["text"][:])["input_ids"]])
-    rungs, rows = ladder(run.device), []
+    rungs, rows = ladder(run.compute.device), []
     climb(rungs["batches of 16"], run, train.select(range(64)), valid_loader)  # the first use of anything is slow
     for rung_name, rung in rungs.items():
         seconds, macro_ap, f1 = climb(rung, run, train, valid_loader)
@@ -243,9 +244,13 @@ def measure(name, dataset):
     return rows
 
 
-if __name__ == "__main__":
+def main(datasets):
     torch.compiler.config.force_disable_caches = True  # so that compiling is timed each time
     table = []
-    for dataset in sys.argv[1:] or ["movies"]:
+    for dataset in datasets:
         table += measure(Path(dataset).resolve().parent.name if Path(dataset).is_file() else dataset, dataset)
         save_results("training", pd.DataFrame(table))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["movies"])

@@ -1,13 +1,37 @@
-"""Helpers of the multilabel-course notebooks, one module a subject, in the order of the notebooks.
+"""Helpers of the multilabel-course notebooks, one module a subject. Importing this package loads nothing heavy.
 
-data, tokenization, models, training, metrics, thresholds, inference; and the plumbing: checkpoints, runtime, plots.
-Importing this package loads nothing heavy.
+The subjects, in the order of the notebooks (numbers in brackets):
+
+reading        (1) every form in which data come, brought to rows and checked; each fault named
+data           (1) the one form, repeats and near-duplicates, splits without leaks
+tokenization   (2) texts to padded tensors, sliding windows
+models         (3, 4) the classifiers, how they are loaded, and the baselines to beat
+training       (3) loss and weights, what is trained, batches, an epoch; `fit`, and what it saves on the way
+trainer        (4) the same with the Trainer: `fine_tune`
+metrics        (5) decisions, scores, intervals, tables
+thresholds     (5) where to cut
+inference      (6) a saved folder as a function of texts
+
+What they stand on:
+
+settings       a run's settings, checked; what they are by default, and where each came from
+device         device, precision and seeds, chosen once: `Compute`
+checkpoints    the embedded model; what a checkpoint can read, and what tells it from another
+files          checksums, whole files, locks
+plots          figures that more than one notebook draws
+quiet          progress bars and warnings
+
+What joins them:
+
+runtime        `start_run`: settings, data, compute, and the folder of what a run makes
+notebooks      executing the notebooks, making them from their texts, and what they call beside the subjects
+__main__       python -m helpers check | run
+
+A module imports from its own group and from the one it stands on, what joins them from all, and none in a circle.
 """
 
-import warnings
+from helpers import quiet
 
-COURSE = "multilabel-course"
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# tqdm warns at import where ipywidgets is not installed; the course stores no widgets and wants none.
-warnings.filterwarnings("ignore", message="IProgress not found")
+quiet.quiet_imports()

@@ -1,18 +1,20 @@
 """The embedded checkpoint: all-MiniLM-L6-v2 from a Python package, converted exactly to DistilBERT.
 
 DistilBERT is BERT without token types and without the pooler (Sanh et al., 2019, arXiv:1910.01108). A BERT whose inputs
-have one segment only adds token type 0's embedding to every position, so adding that vector to every position embedding, renaming the layers
-and dropping the pooler gives a DistilBERT with the same outputs.
+have one segment only adds token type 0's embedding to every position, so adding that vector to every position
+embedding, renaming the layers and dropping the pooler gives a DistilBERT with the same outputs.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
 import tempfile
 import zipfile
+from functools import lru_cache
 from pathlib import Path
+
+from helpers.files import is_whole, replace_folder, seal, sha256
 
 EMBEDDED = "all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -24,17 +26,11 @@ PACKAGES = (
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 SOURCE_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 CONVERSION = "2"  # to be raised when convert() changes, so that an older cache is rebuilt
-SEAL = "sha256.json"
+EMBEDDED_LENGTH = 512  # positions of the embedded model
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint is missing, damaged, or not the one it should be."""
-
-
-def sha256(path):
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_root():
@@ -107,8 +103,8 @@ def _verified(folder, source):
 def convert(source, target):
     """Write the BERT checkpoint in `source` as a DistilBERT checkpoint with its tokenizer into `target`.
 
-    Both are folders in the transformers form. Dropout is as in the original, except that there is none on attention: to draw
-    its masks costs a CPU a fifth of a training step (benchmarks/attention.py).
+    Both are folders in the transformers form. Dropout is as in the original, except that there is none on attention: to
+    draw its masks costs a CPU a fifth of a training step (benchmarks/attention.py).
     """
     from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer, DistilBertConfig
@@ -200,33 +196,60 @@ def embedded_checkpoint(cache=None, packages=PACKAGES, allow_hub=False):
     return folder
 
 
-def seal(folder):
-    """Write the checksum of every file of a folder into the folder."""
-    sums = {file.name: sha256(file) for file in sorted(Path(folder).iterdir()) if file.name != SEAL}
-    (Path(folder) / SEAL).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+def checkpoint_path(settings):
+    """The checkpoint of `helpers.settings.Settings` as transformers takes it: a local folder, or a hub name."""
+    if settings.checkpoint == "embedded":
+        return str(embedded_checkpoint(allow_hub=settings.profile == "full"))
+    return str(settings.checkpoint)
 
 
-def is_whole(folder):
-    """Whether every sealed file is there with its checksum."""
-    try:
-        sums = json.loads((Path(folder) / SEAL).read_text(encoding="utf-8"))
-        return bool(sums) and all(sha256(Path(folder) / name) == value for name, value in sums.items())
-    except (OSError, ValueError, AttributeError):
-        return False
+@lru_cache(maxsize=16)
+def longest_input(checkpoint):
+    """How many tokens a checkpoint can read, special tokens included; None where its positions have no end.
 
-
-def replace_folder(new, folder):
-    """Put the folder `new` in the place of `folder` by renaming; both must be on one file system.
-
-    If another process has put a whole one there in the meantime, theirs stays.
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint's config cannot be read.
     """
-    folder = Path(folder)
-    if folder.exists():
-        aside = folder.with_name(f".old-{folder.name}-{os.getpid()}")
-        folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+    if checkpoint == "embedded":
+        return EMBEDDED_LENGTH
+    import torch
+    from transformers import AutoConfig, AutoModel
+
     try:
-        Path(new).rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
+        config = AutoConfig.from_pretrained(checkpoint)
+        with torch.device("meta"):  # its shapes alone, without memory
+            model = AutoModel.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"CHECKPOINT {checkpoint} cannot be read ({reason}); give a folder that holds a saved model, or a hub name"
+        ) from error
+    return usable_positions(model)
+
+
+def usable_positions(model):
+    """How many tokens a transformers model can read; None where nothing limits it.
+
+    RoBERTa and its kin number positions from behind the padding id, so that they use `padding_idx + 1` fewer than they
+    have.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return limit - module.padding_idx - 1
+    return limit
+
+
+def fingerprint(checkpoint):
+    """What tells a checkpoint from another of the same name: its files' checksums, or a hub repository's revision."""
+    folder = Path(str(checkpoint))
+    if checkpoint == "embedded":
+        return [EMBEDDED, WEIGHTS_SHA256, CONVERSION]
+    if folder.is_dir():
+        return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(str(checkpoint), "config.json")  # .../snapshots/<revision>/config.json
+    return [str(checkpoint), Path(config).parent.name if isinstance(config, str) else None]

@@ -93,7 +93,7 @@ def label_matrix(part):
     return np.asarray(labels, dtype=np.float32).reshape(-1, len(label_names(part)))
 
 
-# Duplicates and splits -----------------------------------------------------------------------------------------------
+# Duplicates and splits ------------------------------------------------------------------------------------------------
 
 
 def equal_texts(texts):

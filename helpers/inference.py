@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from helpers.metrics import decide
+
 
 class Predictor:
     """A fine-tuned model folder as a function from texts to probabilities and labels.
@@ -82,7 +84,8 @@ class Predictor:
         """A DataFrame: text, the labels decided by the thresholds, and a probability column a label."""
         y_prob = self.probabilities(texts)
         decided = [
-            [name for name, on in zip(self.label_names, row, strict=True) if on] for row in y_prob >= self.thresholds
+            [name for name, on in zip(self.label_names, row, strict=True) if on]
+            for row in decide(y_prob, self.thresholds)
         ]
         table = pd.DataFrame(y_prob, columns=self.label_names)
         table.insert(0, "labels", decided)

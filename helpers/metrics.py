@@ -26,6 +26,17 @@ def check_arrays(y_true, y_prob):
     return y_true.astype(int), y_prob.astype(float)
 
 
+def decide(y_prob, thresholds=0.5):
+    """0/1 decisions, int array of shape (n_examples, n_labels): 1 where a probability reaches its label's threshold.
+
+    Parameters
+    ----------
+    y_prob : float array of shape (n_examples, n_labels)
+    thresholds : float, or float array of shape (n_labels,)
+    """
+    return (np.asarray(y_prob) >= np.asarray(thresholds)).astype(int)
+
+
 def label_average_precision(y_true, y_prob):
     """Average precision of each label; NaN where the label has no positive, so no ranking can be judged.
 
@@ -50,8 +61,8 @@ def resampled_macro_ap(y_true, y_prob, n_draws=1000, seed=0):
     """Macro-AP on examples drawn again with replacement (the bootstrap; Efron, 1979).
 
     With one seed and one number of examples the draws are the same for every model, so the difference of two results
-    is the difference on the same examples. A draw of n examples is a weight (how often) on each of them: every label is sorted
-    once, and all draws are scored together.
+    is the difference on the same examples. A draw of n examples is a weight (how often) on each of them: every label is
+    sorted once, and all draws are scored together.
 
     Returns
     -------
@@ -82,8 +93,8 @@ def interval(draws, level=0.95):
 def hamming_score(y_true, y_pred):
     """Mean over examples of |true and predicted| / |true or predicted|; 1 where both are empty.
 
-    Godbole and Sarawagi (2004), who call it accuracy. scikit-learn's `jaccard_score(average="samples")` is the same but for
-    the value at empty sets.
+    Godbole and Sarawagi (2004), who call it accuracy. scikit-learn's `jaccard_score(average="samples")` is the same but
+    for the value at empty sets.
     """
     y_true, y_pred = np.asarray(y_true, bool), np.asarray(y_pred, bool)
     both, either = (y_true & y_pred).sum(1), (y_true | y_pred).sum(1)
@@ -91,12 +102,12 @@ def hamming_score(y_true, y_pred):
 
 
 def decision_scores(y_true, y_prob, thresholds=0.5):
-    """The scores that need decisions: 1 where y_prob >= thresholds (one for all, or one a label).
+    """The scores that need decisions, which `decide` makes (one threshold for all, or one a label).
 
     Returns a dict: subset accuracy, F1 micro / macro / samples, Hamming loss, Hamming score.
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
-    y_pred = (y_prob >= np.asarray(thresholds)).astype(int)
+    y_pred = decide(y_prob, thresholds)
     return {
         "subset accuracy": accuracy_score(y_true, y_pred),
         "F1 micro": f1_score(y_true, y_pred, average="micro", zero_division=0),
@@ -112,7 +123,7 @@ def per_label_table(y_true, y_prob, label_names, thresholds=0.5):
     y_true, y_prob = check_arrays(y_true, y_prob)
     thresholds = np.broadcast_to(np.asarray(thresholds, float), y_prob.shape[1:])
     precision, recall, f1, support = precision_recall_fscore_support(
-        y_true, (y_prob >= thresholds).astype(int), average=None, labels=range(y_true.shape[1]), zero_division=0
+        y_true, decide(y_prob, thresholds), average=None, labels=range(y_true.shape[1]), zero_division=0
     )
     return pd.DataFrame(
         {

@@ -1,13 +1,13 @@
 """The classifiers: the hand-written one, the library's, and the baselines that a fine-tuned model has to beat."""
 
-import logging
 import warnings
-from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+
+from helpers.device import CPU
+from helpers.quiet import quiet_loading
 
 
 class DistilBERTClass(torch.nn.Module):
@@ -37,20 +37,6 @@ class DistilBERTClass(torch.nn.Module):
         first_token = hidden[:, 0]
         pooled = self.dropout(torch.relu(self.pre_classifier(first_token)))
         return self.classifier(pooled)
-
-
-@contextmanager
-def quiet_loading():
-    """Silence the progress bar and the report of newly initialised weights while a model is loaded."""
-    bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def load_tokenizer(checkpoint):
@@ -84,8 +70,13 @@ def load_model(checkpoint, label_names=None, **config):
     return model
 
 
-def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="cpu", autocast=nullcontext):
-    """Mean-pooled hidden states of a frozen encoder, computed inside the context that `autocast()` gives.
+def to_probabilities(logits):
+    """The sigmoid of logits (a tensor or an array, of any shape and float dtype), as a float32 array of that shape."""
+    return torch.sigmoid(torch.as_tensor(logits).float()).cpu().numpy()
+
+
+def sentence_embeddings(checkpoint, texts, max_len=128, compute=CPU, batch_size=32):
+    """Mean-pooled hidden states of a frozen encoder.
 
     Returns
     -------
@@ -94,7 +85,7 @@ def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="c
     texts = list(texts)
     tokenizer = load_tokenizer(checkpoint)
     with quiet_loading():
-        encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32).to(device).eval()
+        encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32).to(compute.device).eval()
     vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for start in range(0, len(texts), batch_size):
@@ -106,8 +97,8 @@ def sentence_embeddings(checkpoint, texts, max_len=128, batch_size=32, device="c
             padding=True,
             return_tensors="pt",
             return_token_type_ids=False,
-        ).to(device)
-        with torch.inference_mode(), autocast():
+        ).to(compute.device)
+        with torch.inference_mode(), compute.autocast():
             hidden = encoder(**inputs).last_hidden_state.float()
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * mask).sum(1) / mask.sum(1)
@@ -154,9 +145,7 @@ def tfidf_regression(texts, y_train, new_texts, seed=0):
     return _one_per_label(X_train, y_train, vectorizer.transform(new_texts), seed)
 
 
-def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, device="cpu", autocast=nullcontext, seed=0):
+def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, compute=CPU, seed=0):
     """Frozen encoder, mean-pooled, and a balanced logistic regression a label. Shape (n_new, n_labels)."""
-    X_train, X = (
-        sentence_embeddings(checkpoint, some, max_len, device=device, autocast=autocast) for some in (texts, new_texts)
-    )
+    X_train, X = (sentence_embeddings(checkpoint, some, max_len, compute) for some in (texts, new_texts))
     return _one_per_label(X_train, y_train, X, seed)

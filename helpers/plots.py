@@ -1,4 +1,4 @@
-"""Plots that more than one notebook draws. Each takes `ax=` and returns it; the numbers come first, as arrays or tables."""
+"""Plots that more than one notebook draws. Each takes `ax=` and returns it; the numbers come first."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -93,7 +93,7 @@ def embedded_path(name):
     )
 
 
-# Reading -------------------------------------------------------------------------------------------------------------
+# Reading --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -322,7 +322,7 @@ def _read_hub(name):
     return _Found(frame, number, notes=notes, names=_class_names(features.get("labels")), part=part)
 
 
-# Checking ------------------------------------------------------------------------------------------------------------
+# Checking -------------------------------------------------------------------------------------------------------------
 
 
 def _shown(value):
@@ -448,7 +448,7 @@ def _decode(frame, tokenizer, faults, notes):
     return text
 
 
-# Labels --------------------------------------------------------------------------------------------------------------
+# Labels ---------------------------------------------------------------------------------------------------------------
 
 
 def _labels_from_lists(column, wanted, class_names, faults, notes):
@@ -525,7 +525,7 @@ def _labels_from_lists(column, wanted, class_names, faults, notes):
 
 
 def _are_vectors(lists, wanted):
-    """Whether lists hold 0 or 1 for each label, and not label ids: floats, or all of one length and nothing but 0 and 1."""
+    """Whether lists hold 0 or 1 a label, and not label ids: floats, or all of one length and nothing but 0 and 1."""
     numbers = [x for cell in lists for x in cell]
     if not numbers or not all(isinstance(x, (int, float)) for x in numbers):
         return False
@@ -555,7 +555,7 @@ def _labels_from_vectors(cells, counts, wanted, bad, notes):
 
 
 def _labels_from_columns(frame, wanted, columns, faults, notes):
-    """Label names and matrix of 0/1 columns. A column that is mostly 0 and 1 is meant as a label; others are set aside."""
+    """Label names and matrix of 0/1 columns. A column of mostly 0 and 1 is meant as a label; others are set aside."""
     numbers = {name: _zeros_and_ones(column) for name, column in frame.items()}
     odd = {name: np.flatnonzero(np.isnan(values)) for name, values in numbers.items()}
 

@@ -9,8 +9,9 @@ from helpers.metrics import check_arrays
 def tune_thresholds(y_true, y_prob, min_positives=5, default=0.5):
     """For each label the threshold with the highest F1 on these (validation) data.
 
-    The candidates are the midpoints between neighbouring probabilities, so that a prediction does not hang on the last digit of one of them.
-    A label with fewer than `min_positives` positives keeps `default`: a threshold fitted on so few is noise.
+    The candidates are the midpoints between neighbouring probabilities, so that a prediction does not hang on the last
+    digit of one of them. A label with fewer than `min_positives` positives keeps `default`: a threshold fitted on so
+    few is noise.
 
     Parameters
     ----------
@@ -37,8 +38,3 @@ def best_f1_threshold(y_true, y_prob):
     best = int(np.argmax(f1[:-1]))
     below = cuts[best - 1] if best > 0 else 0.0
     return float((below + cuts[best]) / 2)
-
-
-def decide(y_prob, thresholds):
-    """0/1 decisions, int array of shape (n_examples, n_labels): 1 where the probability reaches its label's threshold."""
-    return (np.asarray(y_prob) >= np.asarray(thresholds)).astype(int)

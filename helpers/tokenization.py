@@ -37,8 +37,8 @@ class MultiLabelDataset(Dataset):
 class MultiLabelCollator:
     """Pads a list of items to the longest of them and stacks their labels.
 
-    Returns a dict of tensors: input_ids and attention_mask, int64 of shape (batch, longest), and labels, float32 of shape
-    (batch, n_labels).
+    Returns a dict of tensors: input_ids and attention_mask, int64 of shape (batch, longest), and labels, float32 of
+    shape (batch, n_labels).
 
     Raises
     ------
@@ -68,8 +68,8 @@ class MultiLabelCollator:
 def tokenize_splits(splits, tokenizer, max_len, num_proc=None):
     """Add input_ids and attention_mask to every split; texts are cut at max_len tokens.
 
-    The result is written to disk, in Arrow, as it is made and read from there, so that memory does not grow with the number of
-    rows. It is deleted when Python ends.
+    The result is written to disk, in Arrow, as it is made and read from there, so that memory does not grow with the
+    number of rows. It is deleted when Python ends.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def sliding_windows(texts, tokenizer, max_len, stride):
     Returns
     -------
     (encodings, rows)
-        The windows as lists of input_ids and attention_mask, for `tokenizer.pad`, and an int array of shape (n_windows,): the position
-        of each window's text.
+        The windows as lists of input_ids and attention_mask, for `tokenizer.pad`, and an int array of shape
+        (n_windows,): the position of each window's text.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """Shared fixtures: the embedded checkpoint, a very small random one, and data files made on the spot."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,8 @@ def small_run(small_csv, small_checkpoint, tmp_path):
         seed=1,
         output_dir=str(tmp_path / "build"),
     )
+
+
+def changed(run, **changes):
+    """The same run with other settings; its folder stays."""
+    return replace(run, settings=replace(run.settings, **changes))

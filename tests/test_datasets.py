@@ -1,5 +1,6 @@
-"""The two written data sets are what data/README.md says: big enough, varied enough, without the shortcuts that would let a model
-score without reading. The limits were set beside real data of the same kind (film overviews, the toxic-comment task)."""
+"""The two written data sets are what data/README.md says: big enough, varied enough, without the shortcuts that would
+let a model score without reading. The limits were set beside real data of the same kind (film overviews, the
+toxic-comment task)."""
 
 import re
 import zlib
@@ -273,7 +274,7 @@ def test_invented_groups_are_mostly_mentioned_harmlessly(comments):
 
 
 def test_agreement_is_published_and_disputes_are_flagged(comments):
-    """Cohen's kappa in the datasheet comes from the two labellings in comments_labellings.csv; `hard` marks where they differ."""
+    """The datasheet's kappa comes from comments_labellings.csv; `hard` marks where the two labellings differ."""
     from sklearn.metrics import cohen_kappa_score
 
     table = pd.read_csv(ROOT / "data" / "comments_labellings.csv").set_index("id")

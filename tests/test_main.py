@@ -44,6 +44,7 @@ def clone(tmp_path):
     """A course of four small notebooks: one that works, one that fails, one that executes nothing, one that works."""
     (tmp_path / "pyproject.toml").write_text('name = "multilabel-course"\n')
     (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "text").mkdir()
     for name, cells in {
         "01_good": ["print(6 * 7)"],
         "02_bad": ["x = 1", "1 / 0"],
@@ -52,6 +53,7 @@ def clone(tmp_path):
     }.items():
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+        (tmp_path / "notebooks" / "text" / f"{name}.py").write_text("".join(f"# %%\n{cell}\n\n" for cell in cells))
     return tmp_path
 
 
@@ -69,13 +71,41 @@ def test_run_goes_on_past_failures_and_names_them(clone):
     assert "01_good" in result.stderr, "the progress bar names the notebook"
 
 
-def test_run_by_name_in_place_and_success(clone):
+def test_run_in_place_goes_from_text_through_execution_to_the_notebook(clone):
+    text = clone / "notebooks" / "text" / "01_good.py"
+    text.write_text('# %% [markdown]\n# # New\n\n# %% tags=["some"]\nimport os\nprint(7 * 7, os.getcwd()[-9:])\n')
     result = call("run", "01", "04", "--in-place", cwd=clone)
     assert result.returncode == 0, result.stderr
     stored = nbformat.read(clone / "notebooks" / "01_good.ipynb", as_version=4)
-    assert stored.cells[0].outputs[0].text == "42\n"
+    assert [(cell.id, cell.cell_type) for cell in stored.cells] == [("cell-1", "markdown"), ("cell-2", "code")]
+    assert stored.cells[0].source == "# New"
+    assert stored.cells[1].outputs[0].text == "49 notebooks\n"
+    assert stored.cells[1].metadata == {"tags": ["some"]}
     assert "papermill" not in stored.metadata
-    assert "papermill" not in stored.cells[0].metadata
+    assert not call("run", "02", "--in-place", cwd=clone).stdout.startswith("Traceback")
+    assert "1 / 0" in (clone / "notebooks" / "02_bad.ipynb").read_text(), "what fails is not stored"
+
+
+def test_run_in_place_takes_no_parameters(clone):
+    result = call("run", "01", "--in-place", "--epochs", "1", cwd=clone)
+    assert result.returncode == 1
+    assert "--in-place stores what is committed: give no parameters with it" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--epochs", "0", "EPOCHS is 0; it takes a whole number from 1 up"),
+        ("--checkpoint", "no-such-folder", "CHECKPOINT no-such-folder cannot be read"),
+        ("--output-dir", "pyproject.toml/build", "cannot be written (Not a directory); choose another folder"),
+    ],
+)
+def test_run_refuses_wrong_parameters_in_one_sentence_before_any_notebook(clone, option, value, message):
+    result = call("run", option, value, cwd=clone)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (clone / "build").exists()
 
 
 def test_run_refuses_bad_data_before_any_notebook(clone):
@@ -85,6 +115,17 @@ def test_run_refuses_bad_data_before_any_notebook(clone):
     assert "row 2, column 'text'" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (clone / "build").exists()
+
+
+def test_check_says_how_rows_without_a_split_are_divided(tmp_path, capsys):
+    rows = [f"text number {i} of many,{i % 2},{int(i % 3 == 0)},{int(i == 5)}" for i in range(400)]
+    for columns, said in ((2, "no column split: the notebooks divide the rows, 70% train, 15%"), (3, "\n  train 2")):
+        lines = [",".join(row.split(",")[: 1 + columns]) for row in ["text,a,b,c", *rows]]
+        (tmp_path / "rows.csv").write_text("\n".join(lines))
+        assert command.main(["check", str(tmp_path / "rows.csv")]) == 0
+        out = capsys.readouterr().out
+        assert said in out
+        assert ("never appears in" in out) == (columns == 3), "a label on one row is missing somewhere"
 
 
 def test_run_outside_a_clone_or_without_a_match_says_so(clone):

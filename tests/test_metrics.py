@@ -95,3 +95,8 @@ def test_per_label_table_and_compare(arrays):
 def test_arrays_that_cannot_be_scored_are_refused(y_true, y_prob, message):
     with pytest.raises(ValueError, match=message):
         metrics.macro_average_precision(y_true, y_prob)
+
+
+def test_decide_reaches_and_broadcasts():
+    assert metrics.decide([[0.5, 0.5], [0.4, 0.6]], [0.5, 0.6]).tolist() == [[1, 0], [0, 1]]
+    assert metrics.decide([[0.5, 0.5], [0.4, 0.6]], 0.5).tolist() == [[1, 1], [0, 1]]

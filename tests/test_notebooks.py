@@ -12,11 +12,12 @@ from conftest import NOTEBOOKS, ROOT
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME  # noqa: F401  (nbval has to be installed, or nothing is compared)
 from nbval.plugin import IPyNbFile, coalesce_streams
 
-from helpers import __main__ as command
-from helpers.runtime import benchmark_results
+from helpers import notebooks
+from helpers.notebooks import benchmark_results, expect, show_error
+from helpers.settings import choose
 
-# How far above the label prior the fine-tuned model's macro-AP has to be on validation. The committed notebooks show more than
-# 0.6 on both sets, and less than 0.2 for the recipe that hardly moves the weights.
+# How far above the label prior the fine-tuned model's macro-AP has to be on validation. The committed notebooks show
+# more than 0.6 on both sets, and less than 0.2 for the recipe that hardly moves the weights.
 MARGIN = 0.3
 
 
@@ -33,7 +34,7 @@ def executed(artefacts):
     def execute(path):
         if path not in done:
             target = artefacts / path.name
-            _, error = command.execute(path, target, {"OUTPUT_DIR": str(artefacts)})
+            _, error = notebooks.execute(path, target, {"OUTPUT_DIR": str(artefacts)})
             done[path] = (nbformat.read(target, as_version=4) if target.exists() else None, error)
         return done[path]
 
@@ -117,9 +118,26 @@ def test_the_network_is_refused_in_kernels(tmp_path):
         "import socket\nprint([name for _, name in socket.if_nameindex()])\nsocket.create_connection(('192.0.2.1', 80), timeout=5)"
     )
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "call.ipynb")
-    _, error = command.execute(tmp_path / "call.ipynb", tmp_path / "out.ipynb", {})
+    _, error = notebooks.execute(tmp_path / "call.ipynb", tmp_path / "out.ipynb", {})
     assert "Network is unreachable" in error
     assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs[0].text.strip() == "['lo']"
+
+
+def test_show_error_shows_and_insists(capsys):
+    with show_error():
+        raise ValueError("as planned")
+    assert capsys.readouterr().out == "ValueError: as planned\n"
+    with pytest.raises(AssertionError, match="meant to fail"), show_error():
+        pass
+
+
+def test_expectations_stop_on_built_in_data_only(capsys):
+    own, built_in = choose("mine.csv", "build"), choose("movies", "build")
+    expect(True, "all is well", built_in)
+    expect(False, "the model leads", own)
+    assert "not so" in capsys.readouterr().out
+    with pytest.raises(AssertionError, match="the model leads"):
+        expect(False, "the model leads", built_in)
 
 
 # `make test-all` ------------------------------------------------------------------------------------------------------
@@ -135,7 +153,7 @@ def fresh_clone(tmp_path_factory):
 @pytest.mark.all
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_alone_and_first(path, fresh_clone, tmp_path):
-    _, error = command.execute(
+    _, error = notebooks.execute(
         fresh_clone / "notebooks" / path.name, tmp_path / path.name, {"OUTPUT_DIR": str(tmp_path / "build")}
     )
     assert error is None
@@ -153,7 +171,7 @@ def test_runs_on_a_file_as_kaggle_ships_it(path, tmp_path):
         )
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     parameters = {"DATASET": str(tmp_path / "train.csv"), "OUTPUT_DIR": str(tmp_path / "build")}
-    _, error = command.execute(path, tmp_path / path.name, parameters)
+    _, error = notebooks.execute(path, tmp_path / path.name, parameters)
     assert error is None
 
 
@@ -185,7 +203,7 @@ def readers_own_file(tmp_path_factory):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_on_a_readers_own_file(path, readers_own_file, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "own-build"
-    _, error = command.execute(
+    _, error = notebooks.execute(
         path, folder.with_name(f"own-{path.name}"), {"DATASET": str(readers_own_file), "OUTPUT_DIR": str(folder)}
     )
     assert error is None
@@ -194,7 +212,7 @@ def test_runs_on_a_readers_own_file(path, readers_own_file, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def empty_environment(tmp_path_factory):
-    """A virtual environment that sees the installed libraries but not the course: what Colab is to us. Returns its python."""
+    """A virtual environment that sees the libraries but not the course: what Colab is to us. Returns its python."""
     folder = tmp_path_factory.mktemp("colab") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -257,3 +275,24 @@ def test_the_set_up_cell_says_when_pip_fails(empty_environment, tmp_path):
     )
     assert result.returncode != 0
     assert "pip could not install the course from" in result.stderr
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("found", ["another package", "another version"])
+def test_the_set_up_cell_installs_over_another_version_and_names_what_is_in_the_way(found, fresh_clone, tmp_path):
+    """With pip replaced by one that installs nothing: a foreign `helpers` stays in the way, and is named."""
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    code = next(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    version = "" if found == "another package" else '__version__ = "0.0.1"'
+    (tmp_path / "helpers.py").write_text(version)
+    fake = "import subprocess; subprocess.run = lambda command, **_: print('pip', command[-1]) or type('', (), {'returncode': 0})\n"
+    result = subprocess.run(
+        [sys.executable, "-c", fake + code],
+        cwd=tmp_path,
+        env={**os.environ, "MULTILABEL_COURSE": str(fresh_clone)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"pip {fresh_clone}" in result.stdout
+    assert f"another helpers is in the way: {tmp_path / 'helpers.py'}" in result.stderr

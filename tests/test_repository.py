@@ -10,6 +10,9 @@ import tomllib
 import pytest
 from conftest import NOTEBOOKS, ROOT
 
+import helpers
+from helpers import __version__, notebooks
+
 REMOVED = (
     r"evaluation_strategy|load_metric|encode_plus|pad_to_max_length|overwrite_output_dir|warmup_ratio|no_cuda|past_index|TRANSFORMERS_CACHE"
     r"|notebook_login|trust_remote_code|from transformers import AdamW|filterwarnings\(.ignore.\)|torch\.load\(|pickle"
@@ -34,6 +37,10 @@ def test_there_are_six_notebooks_in_the_readme():
     assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"notebooks/{path.name}" in readme for path in NOTEBOOKS)
+    assert [path.stem for path in sorted((ROOT / "notebooks" / "text").glob("*.py"))] == [
+        path.stem for path in NOTEBOOKS
+    ]
+    assert "*.ipynb" in (ROOT / ".gitattributes").read_text()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -88,18 +95,27 @@ class TestNotebook:
         assert code.count("final_test()") == (1 if path.stem.startswith("05") else 0)
         after = code.partition("final_test()")[2]
         assert not re.search(r"tune_thresholds\(|\btune\(|best_f1_threshold\(|\.train\(|\bfit\(|fine_tune\(", after)
-        assert "_splits" not in code.replace("load_splits", "").replace("read_splits", "").replace(
-            "tokenize_splits", ""
-        )
+        assert "._test" not in code
 
     def test_reads_well_by_count(self, path):
         code = sorted(len([line for line in source(cell).splitlines() if line.strip()]) for cell in cells_of(path))
         assert code[len(code) // 2] <= 6
-        assert code[int(0.9 * (len(code) - 1))] <= 15
         assert code[-1] <= 30
-        kinds = "".join("c" if cell["cell_type"] == "code" else "m" for cell in json.loads(path.read_text())["cells"])
-        assert 1.1 <= kinds.count("m") / kinds.count("c") <= 2.0
-        assert "ccc" not in kinds
+
+    def test_is_made_from_its_text(self, path, tmp_path):
+        """Cells, their kinds and their tags; after an edit of the text: `make notebooks`."""
+        text = path.parent / "text" / f"{path.stem}.py"
+        notebooks.from_text(text, tmp_path / path.name)
+        made, stored = (json.loads(p.read_text(encoding="utf-8")) for p in (tmp_path / path.name, path))
+        kept = ("id", "cell_type", "metadata", "source")
+        cells = [[{name: cell[name] for name in kept} for cell in notebook["cells"]] for notebook in (made, stored)]
+        assert cells[0] == cells[1]
+
+    def test_shows_no_function_that_takes_a_whole_run(self, path):
+        for cell in cells_of(path):
+            for node in ast.walk(ast.parse(source(cell))):
+                if isinstance(node, ast.FunctionDef):
+                    assert "run" not in [argument.arg for argument in node.args.args], node.name
 
     def test_links_lead_somewhere(self, path):
         for cell in cells_of(path, "markdown"):
@@ -170,13 +186,101 @@ def test_every_list_of_requirements_says_the_same():
 
 
 def test_version_and_address_stand_the_same_everywhere():
-    from helpers import COURSE, __version__
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    setup = source(cells_of(NOTEBOOKS[0])[0])
-    assert (project["name"], project["version"]) == (COURSE, __version__)
-    assert f'COURSE = ("{COURSE}", "{__version__}")' in setup
-    assert project["urls"]["Repository"] + "/archive/refs/tags/" in setup
+    setup, citation = source(cells_of(NOTEBOOKS[0])[0]), (ROOT / "CITATION.cff").read_text()
+    assert project["version"] == __version__
+    assert f'VERSION = "{__version__}"' in setup
+    assert project["urls"]["Repository"] + "/archive/refs/tags/v{VERSION}.zip" in setup
+    assert f"\nversion: {__version__}\n" in citation
+    assert f"\nrepository-code: {project['urls']['Repository']}\n" in citation
+    assert f"/blob/v{__version__}/" in (ROOT / "README.md").read_text()
+    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+# The helpers ----------------------------------------------------------------------------------------------------------
+
+MODULES = [path.stem for path in sorted((ROOT / "helpers").glob("*.py")) if path.stem != "__init__"]
+
+
+def tree(module):
+    return ast.parse((ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def imports(module):
+    """The helpers modules that a helpers module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("helpers.")}
+    return found & set(MODULES)
+
+
+def groups():
+    """The map in helpers/__init__.py: subjects, what they stand on, what joins them."""
+    paragraphs = helpers.__doc__.split("\n\n")
+    return [re.findall(r"^(\w+) {2,}", part, re.MULTILINE) for part in paragraphs if re.match(r"\w+ {3,}", part)]
+
+
+def test_the_map_of_the_helpers_names_every_module_once():
+    assert sorted(sum(groups(), [])) == sorted(MODULES)
+
+
+def test_modules_import_downwards_and_never_in_a_circle():
+    subjects, below, joining = groups()
+    allowed = {module: {*below} for module in below}
+    allowed |= {module: {*subjects, *below} for module in subjects}
+    allowed |= {module: set(MODULES) for module in joining}
+    for module in MODULES:
+        assert imports(module) <= allowed[module], module
+    left = {module: imports(module) for module in MODULES}
+    while free := [module for module, needs in left.items() if not needs & set(left)]:
+        for module in free:
+            del left[module]
+    assert not left, f"these import each other: {left}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_can_be_read_in_one_go(module):
+    assert len((ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8").splitlines()) <= 650
+    for node in tree(module).body:
+        if isinstance(node, ast.ClassDef):
+            members = [m.target.id if isinstance(m, ast.AnnAssign) else getattr(m, "name", "_") for m in node.body]
+            assert len([name for name in members if not name.startswith("_")]) <= 12, node.name
+
+
+def test_one_way_for_each_thing():
+    code = {module: (ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8") for module in MODULES}
+
+    def where(pattern):
+        return [module for module, text in code.items() for _ in re.findall(pattern, text)]
+
+    assert where(r"\bsigmoid\(|\bexpit\(") == ["models"], "to_probabilities"
+    assert where(r"y_prob\)? >=? ") == ["metrics"], "decide"
+    assert set(where(r"filterwarnings|disable_progress|set_verbosity|TQDM_DISABLE")) == {"quiet"}
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.FunctionDef):
+                order = [argument.arg for argument in node.args.args]
+                if {"y_true", "y_prob"} <= set(order):
+                    assert order.index("y_true") + 1 == order.index("y_prob"), node.name
+
+
+def test_benchmarks_do_nothing_when_imported_and_replace_nothing():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "mock" not in text, path.name
+        *rest, last = ast.parse(text).body
+        if path.stem != "common":
+            assert isinstance(last, ast.If), f"{path.name} has no main guard"
+            assert "__main__" in ast.unparse(last.test), path.name
+        quiet = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
+        for node in rest:
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            assert docstring or isinstance(node, quiet), f"{path.name}, line {node.lineno}"
 
 
 def test_every_helpers_module_has_a_test():

@@ -1,46 +1,140 @@
 import json
+import re
+import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT, changed
+from test_files import at_once, names
+from test_repository import imports
 
 from helpers import runtime
+from helpers.data import label_matrix
+from helpers.device import Compute
 from helpers.models import load_model, load_tokenizer
-from helpers.runtime import PARAMETERS, ParameterError, show_error, start_run
+from helpers.runtime import start_run
+from helpers.settings import ParameterError
+from helpers.tokenization import tokenize_splits
+
+GIVEN = ("checkpoint", "max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed", "dataset")
 
 
 def again(run, **changes):
     """Another run with the same parameters but for the changes."""
-    names = ("dataset", "checkpoint", *PARAMETERS, "output_dir", "recipe")
-    return start_run("test", "movies", **{**{name: getattr(run, name) for name in names}, **changes})
+    parameters = {name: getattr(run.settings, name) for name in (*GIVEN, "output_dir", "recipe")}
+    return start_run("test", "movies", **parameters | changes)
+
+
+def key(run):
+    return run.folder.path.name
 
 
 def test_the_key_changes_with_what_makes_the_model_and_with_nothing_else(small_run, small_csv, tmp_path, embedded):
-    assert again(small_run).key == small_run.key
-    copy = tmp_path / "copy.csv"
+    assert key(again(small_run)) == key(small_run)
+    copy = tmp_path / "small.csv"
     copy.write_bytes(small_csv.read_bytes())
-    assert again(small_run, dataset=str(copy)).key == small_run.key
+    assert key(again(small_run, dataset=str(copy), output_dir=str(tmp_path / "elsewhere"))) == key(small_run)
     copy.write_bytes(small_csv.read_bytes().replace(b"text number 7", b"text number 777"))
-    keys = {small_run.key, again(small_run, dataset=str(copy)).key}
+    keys = {key(small_run), key(again(small_run, dataset=str(copy)))}
     copy.write_bytes(small_csv.read_bytes().replace(b",good\n", b",bad\n", 1))
-    keys.add(again(small_run, dataset=str(copy)).key)
+    keys.add(key(again(small_run, dataset=str(copy))))
+    frame = pd.read_csv(small_csv, keep_default_na=False)
+    frame.assign(id=range(100, 100 + len(frame))).to_csv(copy, index=False)
+    keys.add(key(again(small_run, dataset=str(copy))))
     changes = [
         {"max_len": 31},
         {"train_batch_size": 9},
+        {"valid_batch_size": 9},
         {"epochs": 3},
         {"learning_rate": 2e-3},
         {"seed": 2},
         {"recipe": "loop"},
         {"checkpoint": str(embedded)},
     ]
-    keys |= {again(small_run, **change).key for change in changes}
-    assert len(keys) == 3 + len(changes)
+    keys |= {key(again(small_run, **change)) for change in changes}
+    assert len(keys) == 4 + len(changes)
 
 
-def test_load_splits_withholds_the_test_split_and_a_second_look_warns(small_run):
-    assert set(small_run.load_splits()) == {"train", "validation"}
+def of_code(run, compute):
+    splits = {**run.splits, "test": run._test}
+    return runtime.run_key(run.settings, compute, splits, run.label_names)
+
+
+def test_the_key_changes_with_precision_and_the_checkpoints_files(small_run, small_checkpoint, tmp_path):
+    keys = {of_code(small_run, Compute(torch.device("cpu"), precision)) for precision in ("fp32", "bf16")}
+    copy = tmp_path / "copy"
+    shutil.copytree(small_checkpoint, copy)
+    same = of_code(changed(small_run, checkpoint=str(copy)), small_run.compute)
+    assert same in keys
+    tokenizer = copy / "tokenizer.json"  # the same weights, read with other pieces
+    tokenizer.write_text(tokenizer.read_text().replace('"good"', '"gut"'))
+    assert of_code(changed(small_run, checkpoint=str(copy)), small_run.compute) not in keys
+    assert len(keys) == 2
+
+
+@pytest.fixture
+def code(tmp_path):
+    """A copy of the helpers' code, and a function that replaces something in a module and returns the fingerprint."""
+    shutil.copytree(ROOT / "helpers", tmp_path / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def fingerprint(module=None, old="", new=""):
+        if module:
+            path = tmp_path / "helpers" / f"{module}.py"
+            text = path.read_text(encoding="utf-8")
+            assert old in text
+            path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return runtime.code_fingerprint(tmp_path / "helpers", runtime.CODE_THAT_SHAPES)
+
+    return fingerprint
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("thresholds", "min_positives=5", "min_positives=6"),
+        ("metrics", "y_prob) >= np.asarray(thresholds)", "y_prob) > np.asarray(thresholds)"),
+        ("training", "HEAD_RATE = 10", "HEAD_RATE = 11"),
+        ("trainer", "warmup_steps=0.1", "warmup_steps=0.2"),
+        ("models", "dropout=0.2", "dropout=0.1"),
+        ("checkpoints", "attention_dropout=0.0", "attention_dropout=0.1"),
+    ],
+)
+def test_the_key_changes_with_code_that_shapes_the_model(code, module, old, new):
+    before = code()
+    assert code(module, old, new) != before
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("reading", "# Reading ---", "# Reading and more ---"),
+        ("reading", "the file has no rows", "the file holds no rows"),
+        ("thresholds", '"""Where to cut', '"""How to cut'),
+        ("training", "HEAD_RATE = 10  # the head starts", "HEAD_RATE = 10  # a head starts"),
+        ("metrics", "\n\n\ndef interval", "\n\n\n\ndef interval"),
+    ],
+)
+def test_the_key_does_not_change_for_a_comment_a_docstring_or_a_message_of_the_reader(code, module, old, new):
+    before = code()
+    assert code(module, old, new) == before
+
+
+def test_all_code_below_the_two_trainings_is_in_the_key_or_what_it_makes_is():
+    reached, found = {"trainer", "training"}, set()
+    while reached:
+        found |= reached
+        reached = {name for module in reached for name in imports(module)} - found
+    made_is_in_the_key = {"reading", "data", "settings"}
+    shapes_nothing = {"files", "quiet"}
+    assert found - made_is_in_the_key - shapes_nothing == set(runtime.CODE_THAT_SHAPES)
+
+
+def test_the_test_split_is_withheld_and_a_second_look_warns(small_run):
+    assert set(small_run.splits) == {"train", "validation"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert small_run.final_test().num_rows > 0
@@ -48,38 +142,50 @@ def test_load_splits_withholds_the_test_split_and_a_second_look_warns(small_run)
         small_run.final_test()
 
 
-def test_writing_keeps_the_old_file_until_the_new_one_is_whole(small_run):
-    with small_run.writing("note.txt") as path:
-        path.write_text("first")
-
-    def interrupted():
-        with small_run.writing("note.txt") as path:
-            path.write_text("half of the sec")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [p.name for p in small_run.folder.iterdir()] == ["note.txt"]
-    assert (small_run.folder / "note.txt").read_text() == "first"
-    for content in ("a", "b"):
-        with small_run.writing("folder") as path:
-            path.mkdir()
-            (path / content).write_text(content)
-    assert [p.name for p in (small_run.folder / "folder").iterdir()] == ["b"]
+def test_a_run_prints_every_setting_and_where_it_came_from(small_run, small_csv):
+    lines = str(again(small_run, epochs=None, seed=None)).splitlines()
+    table = {line[:18].strip(): (line[18:70].strip(), line[70:]) for line in lines}
+    assert table["data set"] == (f"{small_csv}, 3 labels"[:52], "given") or str(small_csv) in lines[0]
+    assert table["seed"] == ("42", "profile")
+    assert table["max_len"] == ("32", "given")
+    assert table["epochs"] == ("20", "from the data")
+    assert table["precision"] == ("fp32", "this machine")
+    assert table["attention"][0] in ("eager", "the library's choice")
+    assert table["frozen"][0].startswith("embeddings and the lower two thirds")
+    assert re.fullmatch(r"small-[0-9a-f]{10}", table["folder"][0])
+    assert {"checkpoint", "train_batch_size", "valid_batch_size", "learning_rate", "device"} <= set(table)
+    whole = str(start_run("test", "movies", profile="full", dataset="movies", checkpoint="embedded"))
+    assert re.search(r"^frozen +nothing +profile$", whole, re.MULTILINE)
 
 
-def test_an_unwritable_output_dir_is_one_clear_error(small_run, tmp_path):
+def test_a_run_starts_from_its_seed(small_run):
+    draws = []
+    for seed in (5, 5, 6):
+        again(small_run, seed=seed)
+        draws.append((torch.rand(1).item(), np.random.random()))
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_epochs_follow_the_rows(small_run):
+    rows = len(small_run.splits["train"])
+    few = again(small_run, epochs=None, train_batch_size=rows // 10).settings.epochs
+    assert 150 <= few * 10 < 180
+    assert start_run("test", "movies").settings.epochs == start_run("test", "comments").settings.epochs == 3
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(small_run, tmp_path):
     (tmp_path / "file").write_text("")
-    run = again(small_run, output_dir=str(tmp_path / "file"))
-    with pytest.raises(ParameterError, match="OUTPUT_DIR"), run.writing("x"):
-        pass
+    with pytest.raises(ParameterError, match=r"OUTPUT_DIR .*file cannot be written \(.*\); choose another folder"):
+        again(small_run, output_dir=str(tmp_path / "file"))
+    assert not small_run.folder.path.exists(), "nothing is made before there is something to write"
 
 
 def test_scores_are_replaced_not_repeated(small_run):
-    small_run.record("model", "validation", {"macro-AP": 0.5, "F1": 0.4}, seconds=2)
-    small_run.record("model", "validation", {"macro-AP": 0.6})
-    small_run.record("model", "test", {"macro-AP": 0.3})
-    table = pd.read_csv(small_run.folder / "scores.csv")
+    folder = small_run.folder
+    folder.record("model", "validation", {"macro-AP": 0.5, "F1": 0.4}, seconds=2)
+    folder.record("model", "validation", {"macro-AP": 0.6})
+    folder.record("model", "test", {"macro-AP": 0.3})
+    table = pd.read_csv(folder.path / "scores.csv")
     assert list(table.columns) == ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
     assert table.set_index(["split", "metric"])["value"].to_dict() == {
         ("validation", "F1"): 0.4,
@@ -88,100 +194,82 @@ def test_scores_are_replaced_not_repeated(small_run):
     }
 
 
+RECORD = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from helpers.device import CPU
+from helpers.runtime import RunFolder
+from helpers.settings import choose
+shared, me = Path(sys.argv[1]), sys.argv[2]
+folder = RunFolder(shared, me, "data", choose("movies", shared), CPU, ["x", "y"])
+(shared / me).touch()
+while len(list(shared.glob("[ab]"))) < 2:
+    pass
+for number in range(60):
+    folder.record(f"model {{number}}", "validation", {{"macro-AP": number}})
+folder.save_predictions(f"split of {{me}}", ["1"], [[0, 1]], [[0.25, 0.75]])
+"""
+
+
+def test_two_notebooks_that_write_at_once_lose_nothing(tmp_path):
+    shared = at_once(tmp_path, RECORD.format(root=str(ROOT)))
+    scores = pd.read_csv(shared / "scores.csv")
+    assert len(scores) == 120
+    assert scores.groupby("notebook")["value"].sum().to_dict() == {"a": 1770, "b": 1770}
+    assert set(pd.read_parquet(shared / "predictions.parquet")["split"]) == {"split of a", "split of b"}
+    assert names(shared) == ["a", "b", "predictions.parquet", "scores.csv"]
+
+
+def test_only_one_process_trains_in_a_folder(small_run):
+    with small_run.folder.alone():
+        with (
+            pytest.raises(ParameterError, match="another process is at work on this run there"),
+            again(small_run).folder.alone(),
+        ):
+            pass
+        with again(small_run, seed=9).folder.alone():
+            small_run.folder.record("model", "test", {"macro-AP": 0.3})  # scores can be written meanwhile
+    with small_run.folder.alone():
+        pass
+
+
+def test_an_error_of_a_training_stays_what_it_is(small_run):
+    with pytest.raises(FileNotFoundError, match="weights"), small_run.folder.alone():
+        raise FileNotFoundError("weights")
+
+
 def test_predictions_come_back_as_they_were(small_run):
-    valid = small_run.load_splits()["validation"]
+    valid, test, folder = small_run.splits["validation"], small_run.final_test(), small_run.folder
     y_prob = np.random.default_rng(0).random((len(valid), 3)).astype(np.float32)
-    small_run.save_predictions("validation", valid, y_prob / 2)
-    small_run.save_predictions("test", small_run.final_test(), np.zeros((small_run.final_test().num_rows, 3)))
-    small_run.save_predictions("validation", valid, y_prob)
-    y_true, back = small_run.predictions("validation")
+    folder.save_predictions("validation", valid["id"], label_matrix(valid), y_prob / 2)
+    folder.save_predictions("test", test["id"][:], label_matrix(test), np.zeros((len(test), 3)))
+    folder.save_predictions("validation", valid["id"], label_matrix(valid), y_prob)
+    y_true, back = folder.predictions("validation")
     assert np.array_equal(back.astype(np.float32), y_prob)
-    assert y_true.shape == y_prob.shape
-    table = pd.read_parquet(small_run.folder / "predictions.parquet")
+    assert np.array_equal(y_true, label_matrix(valid))
+    table = pd.read_parquet(folder.path / "predictions.parquet")
     assert list(table.columns) == ["id", "split", "label", "y_true", "y_prob"]
     assert not table.duplicated(["id", "split", "label"]).any()
+    assert table.loc[table["split"] == "validation", "id"].tolist() == list(np.repeat(valid["id"][:], 3))
 
 
 def test_a_saved_model_has_its_names_thresholds_and_facts(small_run, small_checkpoint):
     model = load_model(small_checkpoint, small_run.label_names)
-    small_run.save_model(model, load_tokenizer(small_checkpoint), np.array([0.1, 0.2, 0.3], dtype=np.float32))
-    config = json.loads((small_run.model_folder / "config.json").read_text())
+    folder = small_run.folder
+    folder.save_model(model, load_tokenizer(small_checkpoint), np.array([0.1, 0.2, 0.3], dtype=np.float32))
+    config = json.loads((folder.model / "config.json").read_text())
     assert list(config["id2label"].values()) == ["bad", "good", "ugly"]
     assert set(config["thresholds"]) == {"bad", "good", "ugly"}
     assert config["thresholds"]["good"] == pytest.approx(0.2)
-    assert {"model.safetensors", "tokenizer.json"} <= {p.name for p in small_run.model_folder.iterdir()}
-    facts = json.loads((small_run.folder / "run.json").read_text())
+    assert {"model.safetensors", "tokenizer.json"} <= {p.name for p in folder.model.iterdir()}
+    facts = json.loads((folder.path / "run.json").read_text())
     assert facts["parameters"]["max_len"] == 32
     assert facts["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"profile": "huge"}, "PROFILE is 'huge'; it takes 'tiny' or 'full'"),
-        ({"max_len": 0}, "MAX_LEN is 0"),
-        ({"train_batch_size": 2.5}, "TRAIN_BATCH_SIZE is 2.5"),
-        ({"learning_rate": -1.0}, "LEARNING_RATE is -1.0"),
-        ({"epochs": 0}, "EPOCHS is 0"),
-    ],
-)
-def test_parameters_that_cannot_be_used(changes, message):
-    with pytest.raises(ParameterError, match=message):
-        start_run("test", "movies", **changes)
-
-
-def test_few_rows_are_passed_over_more_often(small_run):
-    rows = len(small_run.load_splits()["train"])
-    epochs = {size: again(small_run, epochs=None, train_batch_size=size).epochs for size in (rows // 10, 1, rows)}
-    assert 150 <= epochs[rows // 10] * (rows / (rows // 10)) < 180
-    assert epochs[1] * rows >= 150
-    assert epochs[rows] == 20
-    assert start_run("test", "movies").epochs == start_run("test", "comments").epochs == 3
-    assert again(small_run, epochs=1).epochs == 1
-
-
-def test_expectations_stop_on_built_in_data_only(small_run, capsys, monkeypatch):
-    small_run.expect(True, "all is well")
-    small_run.expect(False, "the model leads")
-    assert "not so" in capsys.readouterr().out
-    monkeypatch.setattr(small_run, "dataset", "movies")
-    with pytest.raises(AssertionError, match="the model leads"):
-        small_run.expect(False, "the model leads")
-
-
-def test_show_error_shows_and_insists(capsys):
-    with show_error():
-        raise ValueError("as planned")
-    assert capsys.readouterr().out == "ValueError: as planned\n"
-    with pytest.raises(AssertionError, match="meant to fail"), show_error():
-        pass
-
-
-def test_precision_follows_device_and_override(monkeypatch):
-    cpu = torch.device("cpu")
-    monkeypatch.setenv("MULTILABEL_COURSE_PRECISION", "fp32")
-    assert runtime.pick_precision(cpu) == "fp32"
-    monkeypatch.setenv("MULTILABEL_COURSE_PRECISION", "half")
-    with pytest.raises(ParameterError, match="'half'"):
-        runtime.pick_precision(cpu)
-    monkeypatch.delenv("MULTILABEL_COURSE_PRECISION")
-    for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(runtime, "_cpu_has_bf16", lambda has=has: has)
-        assert runtime.pick_precision(cpu) == expected
-    for has, expected in ((True, "bf16"), (False, "fp16")):
-        monkeypatch.setattr(
-            torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has or including_emulation
-        )
-        assert runtime.pick_precision(torch.device("cuda")) == expected
-
-
-def test_seeding_reaches_all_three(capsys):
-    def draw():
-        import random
-
-        return random.random(), np.random.random(), torch.rand(1).item()
-
-    runtime.seed_everything(5)
-    first = draw()
-    runtime.seed_everything(5)
-    assert draw() == first
+def test_a_changed_run_keeps_its_data_and_its_test_split(small_run):
+    other = replace(small_run, settings=replace(small_run.settings, seed=9))
+    assert other.splits is small_run.splits
+    assert other.final_test().num_rows == small_run.final_test().num_rows
+    assert tokenize_splits(other.splits, load_tokenizer(other.checkpoint), 16)["train"].num_rows

@@ -1,7 +1,7 @@
 import numpy as np
 from sklearn.metrics import f1_score
 
-from helpers.thresholds import best_f1_threshold, decide, tune_thresholds
+from helpers.thresholds import best_f1_threshold, tune_thresholds
 
 
 def test_no_other_threshold_does_better():
@@ -25,8 +25,3 @@ def test_few_positives_keep_the_default():
     thresholds = tune_thresholds(y_true, y_prob)
     assert thresholds[0] == 0.5
     assert 0.1 < thresholds[1] < 0.2
-
-
-def test_decide_reaches_and_broadcasts():
-    assert decide([[0.5, 0.5], [0.4, 0.6]], [0.5, 0.6]).tolist() == [[1, 0], [0, 1]]
-    assert decide([[0.5, 0.5], [0.4, 0.6]], 0.5).tolist() == [[1, 1], [0, 1]]

@@ -1,0 +1,223 @@
+"""The notebooks as files: executed, made from their texts, stored; and what they call to show an error or a result."""
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import data, files, quiet
+from helpers.settings import choose, writable
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+class CommandError(Exception):
+    """A command that cannot be carried out; its message is all that is shown."""
+
+
+# Called in notebooks --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def show_error():
+    """Print the error that the block raises, and go on: for mistakes that a notebook shows on purpose."""
+    try:
+        yield
+    except Exception as error:  # whatever it is, it is what the reader should see
+        print(f"{type(error).__name__}: {error}")
+    else:
+        raise AssertionError("this block was meant to fail and did not")
+
+
+def expect(condition, message, settings):
+    """On the built-in data stop when an expectation about scores fails; on other data only say so.
+
+    Parameters
+    ----------
+    condition : bool
+    message : str
+        What is expected, as a sentence: "the fine-tuned model leads".
+    settings : helpers.settings.Settings
+        Tells the data set.
+
+    Raises
+    ------
+    AssertionError
+    """
+    if condition:
+        return
+    if settings.dataset in data.EMBEDDED:
+        raise AssertionError(f"expected on {settings.dataset}: {message}")
+    print(f"On the built-in data one sees that {message}; on these data it is not so.")
+
+
+def benchmark_results(name):
+    """What a benchmark measured, with date, machine and versions: benchmarks/results/<name>.csv as a DataFrame.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file in the clone or the installed course.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "benchmarks" / "results", here / "_results"):
+        if (folder / f"{name}.csv").exists():
+            return pd.read_csv(folder / f"{name}.csv")
+    raise FileNotFoundError(f"there is no benchmarks/results/{name}.csv; make it with python benchmarks/{name}.py")
+
+
+# Executing them -------------------------------------------------------------------------------------------------------
+
+
+def find_notebooks(root, wanted=(), kind="*.ipynb"):
+    """Notebooks of a clone whose names start with one of `wanted` (all when empty), in order."""
+    found = sorted((Path(root) / "notebooks").glob(kind))
+    chosen = [path for path in found if not wanted or any(path.name.startswith(w) for w in wanted)]
+    if not chosen:
+        raise CommandError(f"no notebook in {Path(root) / 'notebooks'} starts with {' or '.join(wanted) or 'anything'}")
+    return chosen
+
+
+def run_notebooks(options):
+    """Execute notebooks one after the other, going on past a failed one; 0 when all succeeded, else 1."""
+    root = files.find_clone() or files.find_clone(Path(__file__).parent)
+    if root is None:
+        raise CommandError("the notebooks were not found: call this inside a clone of the course")
+    parameters = checked_parameters(options, root / "build")
+    if options.in_place and parameters:
+        raise CommandError("--in-place stores what is committed: give no parameters with it")
+    output = Path(parameters.get("OUTPUT_DIR", root / "build"))
+    output.mkdir(parents=True, exist_ok=True)
+    results, started = [], time.time()
+    for path in find_notebooks(root, options.notebooks, "text/*.py" if options.in_place else "*.ipynb"):
+        target = output / f"{path.stem}.ipynb"
+        if options.in_place:
+            from_text(path, target)
+        seconds, error = execute(target if options.in_place else path, target, parameters, root / "notebooks")
+        if error is None:
+            write_html(target)
+            if options.in_place:
+                store(target, root / "notebooks" / target.name)
+        else:
+            print(f"{target.name} failed after {seconds:.0f} s: {error}", file=sys.stderr)
+        results.append((path.stem, seconds, error))
+    print_table(results, headline_scores(output, started))
+    here = Path.cwd()
+    place = output.relative_to(here) if output.is_relative_to(here) else output
+    print(f"Executed notebooks, HTML copies and artefacts are in {place}")
+    failed = [name for name, _, error in results if error]
+    if failed:
+        print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def checked_parameters(options, default_output_dir):
+    """The notebooks' parameters from the command line, with whole paths; what is wrong is one error now, not six."""
+    names = ("profile", "dataset", "checkpoint", "epochs", "output_dir")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    for name in {"dataset", "checkpoint", "output_dir"} & set(given):
+        if name == "output_dir" or Path(given[name]).exists():
+            given[name] = str(Path(given[name]).resolve())
+    settings = choose("movies", default_output_dir, **given)
+    with writable(settings.output_dir):
+        files.check_writable(settings.output_dir)
+    if "dataset" in given:
+        data.read_splits(given["dataset"])
+    return {name.upper(): value for name, value in given.items()}
+
+
+def execute(path, target, parameters, folder=None):
+    """Run one notebook with papermill, in `folder` (default: its own). Returns (seconds, error message or None)."""
+    try:
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
+    except ImportError:
+        raise CommandError("papermill is not installed: pip install -r requirements.txt -c constraints.txt") from None
+
+    os.environ.update(quiet.KERNEL_ENVIRONMENT)
+    start, error = time.perf_counter(), None
+    try:
+        notebook = papermill.execute_notebook(
+            str(path),
+            str(target),
+            parameters=parameters,
+            cwd=str(folder or path.parent),
+            kernel_name="python3",
+            progress_bar={"desc": path.stem, "unit": "cell", "disable": False},
+            log_output=False,
+            extra_arguments=quiet.KERNEL_ARGUMENTS,
+        )
+        if not any(cell.get("execution_count") for cell in notebook.cells if cell.cell_type == "code"):
+            error = "no cell was executed"
+    except PapermillExecutionError as failure:
+        error = f"cell {failure.cell_index + 1}: {failure.ename}: {failure.evalue}"
+    except Exception as failure:  # a kernel that died, a notebook that is no JSON: the others still run
+        error = f"{type(failure).__name__}: {failure}"
+    return time.perf_counter() - start, error
+
+
+def from_text(text, target):
+    """Write the notebook that a script in the percent format describes; its cells have no outputs yet."""
+    import jupytext
+    import nbformat
+
+    notebook = jupytext.read(text, fmt="py:percent")
+    notebook.metadata, notebook.nbformat_minor = METADATA, 5
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.id, cell.metadata = f"cell-{number}", _tags(cell)
+    nbformat.write(notebook, target)
+
+
+def _tags(cell):
+    """What is kept of a cell's metadata."""
+    return {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+
+
+def write_html(path):
+    """An HTML copy beside an executed notebook."""
+    from nbconvert import HTMLExporter
+
+    html, _ = HTMLExporter().from_filename(str(path))
+    path.with_suffix(".html").write_text(html, encoding="utf-8")
+
+
+def store(executed, path):
+    """Put an executed notebook in the place of the committed one, without papermill's notes on times and paths."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata = METADATA
+    for cell in notebook.cells:
+        cell.metadata = _tags(cell)
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+
+
+def headline_scores(output, since):
+    """Validation macro-AP of each notebook's models, from the scores.csv written since a time: {notebook: text}."""
+    files = [file for file in Path(output).glob("*/scores.csv") if file.stat().st_mtime >= since]
+    if not files:
+        return {}
+    scores = pd.concat([pd.read_csv(file) for file in files])
+    scores = scores[scores["metric"] == "macro-AP"]
+    texts = {}
+    for (notebook, split), rows in scores.groupby(["notebook", "split"], sort=False):
+        pairs = ", ".join(f"{model} {value:.3f}" for model, value in zip(rows["model"], rows["value"], strict=True))
+        texts.setdefault(notebook, []).append(f"{split} macro-AP: {pairs}")
+    return dict(texts.items())
+
+
+def print_table(results, scores):
+    """Print notebook, seconds and headline scores."""
+    print(f"\n{'notebook':<28}{'seconds':>8}  headline scores")
+    for name, seconds, error in results:
+        lines = scores.get(name, ["-"]) if error is None else ["FAILED: " + " ".join(error.split())[:160]]
+        print(f"{name:<28}{seconds:>8.0f}  {lines[0]}")
+        for line in lines[1:]:
+            print(f"{'':<38}{line}")

@@ -1,0 +1,145 @@
+"""Training with the Trainer of transformers: `fine_tune`, and below it what it consists of, in its order."""
+
+import tempfile
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import Trainer, TrainingArguments
+
+from helpers.data import label_matrix
+from helpers.metrics import decision_scores, macro_average_precision
+from helpers.models import load_model, load_tokenizer, to_probabilities
+from helpers.thresholds import tune_thresholds
+from helpers.tokenization import MultiLabelCollator, tokenize_splits
+from helpers.training import freeze_lower_layers, parameter_groups, pos_weights
+
+
+def fine_tune(run):
+    """Make sure that the run's fine-tuned model is there: reuse it, or train it as notebook 04 does.
+
+    Returns the model's folder.
+    """
+    if not run.folder.model.exists():
+        run.folder.check()
+        tokenizer = load_tokenizer(run.checkpoint)
+        model = load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
+        if run.settings.freeze:
+            freeze_lower_layers(model)
+        pos_weight = pos_weights(label_matrix(run.splits["train"]), run.label_names)
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = build_trainer(run, model, tokenizer, pos_weight, folder)
+            trainer.train()
+            save_results(run, trainer, tokenizer, time.perf_counter() - start)
+    return run.folder.model
+
+
+def build_trainer(run, model, tokenizer, pos_weight, folder, **arguments):
+    """The course's Trainer over the run's train and validation splits.
+
+    Parameters
+    ----------
+    run : helpers.runtime.Run
+    model : a multi-label classifier of transformers
+    tokenizer : its tokenizer
+    pos_weight : float32 tensor of shape (n_labels,), or None
+    folder : path
+        For the Trainer's checkpoints.
+    **arguments : entries of TrainingArguments that differ from the course's
+    """
+    tokenized = tokenize_splits(run.splits, tokenizer, run.settings.max_len)
+    tokenized = tokenized.select_columns(["input_ids", "attention_mask", "labels"])
+    model.to(run.compute.device)
+    return WeightedTrainer(
+        model=model,
+        args=replace(training_arguments(run.settings, run.compute, folder), **arguments),
+        train_dataset=tokenized["train"],
+        eval_dataset=tokenized["validation"],
+        data_collator=MultiLabelCollator(tokenizer),
+        compute_metrics=compute_metrics,
+        optimizers=(torch.optim.AdamW(parameter_groups(model, run.settings.learning_rate), fused=True), None),
+        pos_weight=pos_weight,
+    )
+
+
+def training_arguments(settings, compute, folder):
+    """The course's TrainingArguments: offline, silent, best epoch by validation macro-AP, batches grouped by length."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.train_batch_size,
+        per_device_eval_batch_size=settings.valid_batch_size,
+        learning_rate=settings.learning_rate,
+        warmup_steps=0.1,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="macro_ap",
+        bf16=compute.precision == "bf16",
+        fp16=compute.precision == "fp16",
+        use_cpu=compute.device.type == "cpu",
+        dataloader_pin_memory=compute.device.type == "cuda",
+        logging_strategy="epoch",
+        report_to="none",
+        seed=settings.seed,
+    )
+
+
+def compute_metrics(prediction):
+    """Validation macro-AP from an EvalPrediction; logits become probabilities first."""
+    y_true, y_prob = prediction.label_ids, to_probabilities(prediction.predictions)
+    return {"macro_ap": macro_average_precision(y_true, y_prob)}
+
+
+class WeightedTrainer(Trainer):
+    """A Trainer whose loss is binary cross-entropy with a weight for each label's positives.
+
+    The loss is a sum over cells divided by `num_items_in_batch`, the number of cells (rows x labels) of all accumulated
+    batches: so two half batches give the gradient of one whole batch.
+
+    Parameters
+    ----------
+    pos_weight : float32 tensor of shape (n_labels,), or None for no weights
+    """
+
+    def __init__(self, *args, pos_weight=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.pos_weight = None if pos_weight is None else pos_weight.to(self.args.device)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs["labels"]
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        total = binary_cross_entropy_with_logits(
+            outputs.logits.float(), labels, pos_weight=self.pos_weight, reduction="sum"
+        )
+        if num_items_in_batch is None:
+            loss = total / labels.numel()
+        else:  # several processes average their gradients, and num_items_in_batch counts the cells of all of them
+            loss = total * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+
+def save_results(run, trainer, tokenizer, seconds):
+    """Save what later notebooks need: validation predictions, scores and, last, the model folder with its thresholds.
+
+    The folder is what `fine_tune` looks for, so an interruption before it is whole leads to a new training.
+
+    Returns the validation probabilities, float array of shape (n_examples, n_labels).
+    """
+    # Grouping by length reorders the rows of predict(), too; row i of the result has to be row i of the data.
+    trainer.args.train_sampling_strategy = "random"
+    output = trainer.predict(trainer.eval_dataset)
+    part = run.splits["validation"]
+    y_true, y_prob = label_matrix(part), to_probabilities(output.predictions)
+    if not np.array_equal(output.label_ids, y_true):
+        raise RuntimeError("the Trainer returned the rows in another order than it was given them")
+    run.folder.save_predictions("validation", part["id"][:], y_true, y_prob)
+    scores = {"macro-AP": macro_average_precision(y_true, y_prob), **decision_scores(y_true, y_prob)}
+    run.folder.record("fine-tuned", "validation", scores, seconds)
+    run.folder.save_model(trainer.model, tokenizer, tune_thresholds(y_true, y_prob))
+    return y_prob

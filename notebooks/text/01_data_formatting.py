@@ -1,0 +1,574 @@
+# %% [markdown]
+# # 1 · Data formatting
+#
+# A text can carry no label, one, or several. This notebook takes such data from the forms in which they are found to the one that a model can be trained on: a text, and a row of zeros and ones. Most projects of this kind fail here, before the first gradient.
+#
+# **You will be able to**
+# - say how multi-label classification differs from multi-class, and which function each needs at the end of the model;
+# - turn label sets into a float32 matrix with `MultiLabelBinarizer`, and know why float32;
+# - read any of the forms in which multi-label data come, and get every fault of a file named;
+# - know what is in a data set: counts, combinations, lengths, repeated texts;
+# - split without leaks and without losing the rare labels, and see what happens otherwise.
+#
+# **Time:** under half a minute on a laptop; no GPU is used.
+
+# %% [markdown]
+# ## Set-up
+# The first cell makes sure that the course's `helpers` package is there. Then come the parameters, the same in every notebook; `None` means the profile's value. Set `DATASET` to a file of your own and run everything again.
+
+# %% tags=["setup"]
+# Does nothing where the course is installed; elsewhere, as in Colab, installs this version of it.
+import importlib, os, subprocess, sys
+
+VERSION = "0.2.0"
+ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
+try:
+    import helpers
+except ImportError:
+    helpers = None
+if getattr(helpers, "__version__", None) != VERSION:
+    clone = ".." if os.path.exists("../helpers/runtime.py") else None
+    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    command = [sys.executable, "-m", "pip", "install", "--quiet", source]
+    if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+    sys.modules.pop("helpers", None)
+    importlib.invalidate_caches()
+    helpers = importlib.import_module("helpers")
+in_the_way = getattr(helpers, "__version__", None) != VERSION
+assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+
+# %% [markdown]
+# The parameters. Change them here, or let papermill do it from outside.
+
+# %% tags=["parameters"]
+PROFILE = "tiny"  # "tiny": built-in data and model, CPU. "full": data and checkpoint from the hub, for a GPU
+DATASET = None  # None (the profile's), "movies", "comments", a .csv, .jsonl or .parquet file, or a hub name
+CHECKPOINT = None  # None (the profile's), a folder, or a hub name
+MAX_LEN = None  # tokens after which a text is cut
+TRAIN_BATCH_SIZE = None
+VALID_BATCH_SIZE = None
+EPOCHS = None
+LEARNING_RATE = None
+SEED = None
+OUTPUT_DIR = None  # None: the folder build/ of the course
+
+# %% [markdown]
+# What this notebook imports:
+
+# %%
+import tempfile
+import warnings
+from pathlib import Path
+
+import datasets
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from sklearn.preprocessing import MultiLabelBinarizer
+from sklearn.utils.class_weight import compute_class_weight
+
+from helpers import plots
+from helpers.checkpoints import embedded_checkpoint
+from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
+from helpers.metrics import label_average_precision
+from helpers.models import load_tokenizer, tfidf_regression
+from helpers.notebooks import expect, show_error
+from helpers.runtime import start_run
+
+# %% [markdown]
+# `start_run` checks the parameters, reads the data, picks device and precision, and seeds everything. What it settled on, and where each value came from:
+
+# %%
+plots.set_style()
+run = start_run(
+    "01_data_formatting",
+    default_dataset="movies",
+    profile=PROFILE,
+    dataset=DATASET,
+    checkpoint=CHECKPOINT,
+    max_len=MAX_LEN,
+    train_batch_size=TRAIN_BATCH_SIZE,
+    valid_batch_size=VALID_BATCH_SIZE,
+    epochs=EPOCHS,
+    learning_rate=LEARNING_RATE,
+    seed=SEED,
+    output_dir=OUTPUT_DIR,
+)
+print(run)
+
+# %% [markdown]
+# ## Multi-class or multi-label?
+# Some fruits, each an apple, a mango *or* a banana: one of several classes, which is **multi-class**. Films by genre are different. *The Matrix* is action *and* sci-fi, and a film may be neither: every label is a question of its own, which is **multi-label**.
+#
+# The data have different shapes, too. A multi-class target is one number a text, the class; a multi-label target is a row of zeros and ones:
+
+# %% tags=["nbval-check-output"]
+fruits = torch.tensor([0, 2, 1])  # apple, banana, mango: shape (n_examples,)
+films = torch.tensor(
+    [[1.0, 1, 0], [0, 0, 1], [0, 0, 0]]
+)  # action, sci-fi, romance: shape (n_examples, n_labels)
+print("multi-class:", tuple(fruits.shape), fruits.dtype)
+print("multi-label:", tuple(films.shape), films.dtype)
+
+# %% [markdown]
+# The third film has no label, which a multi-class target could not even express.
+#
+# The model ends differently as well. It gives one number a label, a **logit**. For multi-class, softmax makes the logits compete for a total of 1. For multi-label, a sigmoid answers each question separately. *The Matrix*, as a good model would see it:
+
+# %% tags=["nbval-check-output"]
+logits = torch.tensor([3.0, 2.5, -2.0])
+answers = pd.DataFrame(
+    {"softmax": logits.softmax(dim=0), "sigmoid": logits.sigmoid()}, index=["action", "sci-fi", "romance"]
+)
+answers.round(2)
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.4), layout="constrained", sharey=True)
+for ax, name in zip(axes, answers, strict=True):
+    ax.bar(answers.index, answers[name], color=plots.BLUE)
+    ax.bar_label(ax.containers[0], fmt="%.2f", padding=2)
+    ax.set(title=f"{name}: total {answers[name].sum():.2f}", ylim=(0, 1.15))
+    ax.grid(False, axis="x")
+_ = axes[0].set(ylabel="probability")
+
+# %% [markdown]
+# Softmax cannot say "both": the better action fits, the less is left for sci-fi. With sigmoids both are likely, romance is not, and the total need not be 1: it says how many labels the model expects. In the course it is always the sigmoid, and an all-low answer is a valid one.
+
+# %% [markdown]
+# ## What the data look like
+# `run.splits` holds the training and validation examples. The test split stays closed until a model is final. Each example has a text and its labels; here are some, with the names written out:
+
+# %% tags=["nbval-check-output"]
+splits = run.splits
+train = splits["train"]
+names = run.label_names
+sets = [{names[i] for i in ids} for ids in train["label_ids"]]
+for text, labels in list(zip(train["text"], sets, strict=True))[:4]:
+    print(", ".join(sorted(labels)) or "no label", "\n   ", text[:85], "...\n")
+
+# %% [markdown]
+# ## From label sets to a matrix
+# A model needs numbers. scikit-learn's `MultiLabelBinarizer` gives each label a column and puts 1 where the label is present. First on the smallest example, a thriller in space and a comedy:
+
+# %% tags=["nbval-check-output"]
+mlb = MultiLabelBinarizer()
+print(mlb.fit_transform([{"sci-fi", "thriller"}, {"comedy"}]))
+print(list(mlb.classes_))
+
+# %% [markdown]
+# The columns are in alphabetical order, whatever the order of the rows. Keep `classes_` with the data: a prediction is a row of numbers, and only this list says which number is which label.
+#
+# Now the real sets. The binarizer learns its columns from what it is fitted on, and whatever learns is fitted on **train only**:
+
+# %% tags=["nbval-check-output"]
+mlb = MultiLabelBinarizer().fit(sets)
+y_train = mlb.transform(sets)
+print(y_train.shape, y_train.dtype)
+pd.DataFrame(y_train[:4], columns=mlb.classes_)
+
+# %% [markdown]
+# A label that train never showed has no column. The binarizer says so in a warning that is easy to miss, and drops it:
+
+# %% tags=["nbval-check-output"]
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    row = mlb.transform([{mlb.classes_[0], "never seen"}])
+print(row, "|", caught[0].message)
+
+# %% [markdown]
+# The text would count as one *without* that label: not a missing target but a wrong one. So in the course the list of labels comes with the data, in the data's order, and is given to the binarizer as `classes`; and `read_splits` prints a note when a label never appears in train. `label_matrix` returns what it made of the labels:
+
+# %% tags=["nbval-check-output"]
+y_train = label_matrix(train)
+assert np.array_equal(MultiLabelBinarizer(classes=names).fit_transform(sets), y_train)
+print(names, y_train.dtype)
+
+# %% [markdown]
+# ## Why float32
+# `MultiLabelBinarizer` gives integers. The loss of this task, binary cross-entropy, compares each label with a probability and needs floating-point targets. With integers PyTorch stops:
+
+# %% tags=["nbval-check-output"]
+loss_fn = torch.nn.BCEWithLogitsLoss()
+logits = torch.zeros(4, y_train.shape[1])
+with show_error():
+    loss_fn(logits, torch.tensor(y_train[:4], dtype=torch.int64))
+
+# %% [markdown]
+# The cure is one conversion, made once, where the labels are made. `label_matrix` gives float32, and the check below would notice if it didn't:
+
+# %% tags=["nbval-check-output"]
+assert y_train.dtype == np.float32
+logits = torch.zeros(4, y_train.shape[1])
+loss = loss_fn(logits, torch.tensor(y_train[:4])).item()
+print(f"loss: {loss:.4f} = log 2, the loss of an undecided model")
+
+# %% [markdown]
+# ## The forms in which data come
+# | form | labels of one text | met in |
+# |---|---|---|
+# | lists, or names joined by a separator | `["a", "b"]` or `a;b` | exports, JSONL |
+# | one 0/1 column a label | `1,1,0` | the toxic-comment CSV of Kaggle |
+# | lists of label ids | `[0, 1]`, the names kept beside | GoEmotions on the Hugging Face hub |
+# | tokenized already, float vectors | `[1.0, 1.0, 0.0]`, and `input_ids` for the text | `zcamz/toxic` on the hub |
+#
+# We write one small data set in each form. Twenty texts with lists of labels, and the same as joined names and as columns:
+
+# %%
+folder = Path(tempfile.mkdtemp())
+rows = pd.DataFrame(
+    {
+        "text": [f"Example number {i}, nothing more" for i in range(20)],
+        "labels": [["a"], ["a", "b"], [], ["b", "c"]] * 5,
+    }
+)
+joined = rows["labels"].str.join("|")
+rows.to_json(folder / "lists.jsonl", orient="records", lines=True)
+rows.assign(labels=joined).to_csv(folder / "joined.csv", index=False)
+rows[["text"]].join(joined.str.get_dummies()).to_csv(folder / "columns.csv", index=False)
+
+# %% [markdown]
+# A hub data set is kept as Parquet with a description of its columns. `ClassLabel` is how the description names the ids:
+
+# %%
+ids = [["abc".index(name) for name in labels] for labels in rows["labels"]]
+with_names = datasets.Features(
+    text=datasets.Value("string"), labels=datasets.Sequence(datasets.ClassLabel(names=["a", "b", "c"]))
+)
+hub = datasets.Dataset.from_dict({"text": rows["text"].tolist(), "labels": ids}, features=with_names)
+_ = hub.to_parquet(folder / "ids.parquet")
+
+# %% [markdown]
+# The last form is the awkward one: someone else chose the tokenizer and the length, the names of the labels are gone, and every row is padded. Here it is, for the same texts:
+
+# %% tags=["nbval-check-output"]
+tokenizer = load_tokenizer(embedded_checkpoint())
+encoded = tokenizer(rows["text"].tolist(), padding="max_length", max_length=12, return_token_type_ids=False)
+vectors = [[float(name in labels) for name in "abc"] for labels in rows["labels"]]
+tokenized = datasets.Dataset.from_dict({**encoded, "labels": vectors})
+_ = tokenized.to_parquet(folder / "tokenized.parquet")
+print(tokenized[1])
+
+# %% [markdown]
+# One call reads them all. It returns the same thing each time, a `DatasetDict` with `train`, `validation` and `test` and float32 labels:
+
+# %% tags=["nbval-check-output"]
+read = {}
+for file in sorted(folder.iterdir()):
+    read[file.name] = read_splits(file, label_names=["a", "b", "c"])
+    sizes = {split: part.num_rows for split, part in read[file.name].items()}
+    print(f"{file.name:<18}", sizes, label_matrix(read[file.name]["train"])[0])
+assert len({label_matrix(data["train"]).tobytes() for data in read.values()}) == 1
+
+# %% [markdown]
+# The labels are the same array, byte for byte, in all five. `label_names` was needed for the last only, where nothing else knows them; for the others it is a check, and an error if they don't match.
+#
+# What became of the tokenized texts? They are decoded, so that they can be read, and tokenized afresh for any checkpoint:
+
+# %% tags=["nbval-check-output"]
+for name in ("ids.parquet", "tokenized.parquet"):
+    print(f"{name:<18}", read[name]["train"]["text"][0])
+
+# %% [markdown]
+# With an uncased tokenizer capitals are lost, and what was cut off stays lost. Ids only mean something to the tokenizer that made them, so `read_splits` looks whether each row begins as that tokenizer begins, and whether a sample of the decoded texts gives the same ids again. Ids of another vocabulary are refused:
+
+# %% tags=["nbval-check-output"]
+foreign = [[(i * 7919) % 30_000 for i in row] for row in encoded["input_ids"]]
+foreign = datasets.Dataset.from_dict({"input_ids": foreign, "labels": vectors})
+foreign_file = Path(tempfile.mkdtemp()) / "foreign.parquet"
+foreign.to_parquet(foreign_file)
+with show_error():
+    read_splits(foreign_file)
+
+# %% [markdown]
+# `DATASET` in the parameters cell takes any such file; a name like `owner/name` is read from the hub.
+
+# %% [markdown]
+# ## Bad data are named, not guessed at
+# Real files have faults. A silent repair would come back as a bad score, so reading is strict: it collects the faults of the whole file, shows the first ten, and says for each where it is and what to do. The handful that everybody meets sooner or later, in one file:
+
+# %% tags=["nbval-check-output"]
+faulty = """text,toxic,threat,Threat
+fine so far,0,0,0
+,1,0,0
+"quotes keep a comma, and a line
+break, in one text",0,1,0
+without them, a comma makes a column,0,1,0
+also fine,2,0,0
+"NA",1,yes,0
+"""
+faulty_file = Path(tempfile.mkdtemp()) / "faulty.csv"
+faulty_file.write_text(faulty)
+with show_error():
+    read_splits(faulty_file)
+
+# %% [markdown]
+# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; many readers would take it for a missing value. For labels given as names there is more to get wrong:
+
+# %% tags=["nbval-check-output"]
+faulty = """id,text,labels
+1,first,funny|sad
+2,second,funny |sad;angry
+2,third,Funny
+4,fourth,sad
+"""
+faulty_file.write_text(faulty)
+with show_error():
+    read_splits(faulty_file)
+
+# %% [markdown]
+# An unnoticed `Funny` beside `funny` would have become a label of its own, with one example to learn from. The same check runs from a terminal, without loading PyTorch: `python -m helpers check FILE`.
+
+# %% [markdown]
+# ## Know your labels
+# Three numbers describe a label matrix: **cardinality**, the mean number of labels a text; **density**, cardinality divided by the number of labels; and how many different **combinations** occur.
+
+# %% tags=["nbval-check-output"]
+print(f"{len(y_train)} training texts, {len(names)} labels")
+print(f"cardinality {y_train.sum(1).mean():.2f}, density {y_train.mean():.3f}")
+combinations, how_often = np.unique(y_train, axis=0, return_counts=True)
+print(f"{len(combinations)} combinations, {np.sum(how_often == 1)} of them on one text only")
+
+# %% [markdown]
+# Combinations that occur once are why multi-label is not multi-class over combinations: such a class would have a single example. And how many labels has a text?
+
+# %% tags=["nbval-check-output"]
+n_labels = pd.Series(np.bincount(y_train.sum(1).astype(int)))
+n_labels.rename_axis("labels on a text").to_frame("texts").T
+
+# %% [markdown]
+# Texts without a label, where there are any, are examples like the others: they teach what a "no" looks like. Keep them, unless no label means that nobody has looked.
+#
+# Are some labels much rarer than others?
+
+# %%
+counts = pd.Series(y_train.sum(0).astype(int), index=names)
+ax = plots.label_counts(counts)
+
+# %% tags=["nbval-check-output"]
+print(f"commonest: {counts.idxmax()} ({counts.max()}), rarest: {counts.idxmin()} ({counts.min()})")
+print(f"ratio {counts.max() / max(counts.min(), 1):.1f}")
+
+# %% [markdown]
+# A ratio near 1 would mean that all labels get about the same attention. At 10 and more the rare ones need help, with weights or with thresholds. Whatever is rare in train has fewer examples still in validation, and a score that rests on five examples moves by a fifth with each of them.
+#
+# Labels also come together. The next picture gives, for each label in a row, the share of its texts that carry the label in the column as well:
+
+# %%
+shown = counts.nlargest(30).index.intersection(names, sort=False)
+columns = [names.index(name) for name in names if name in shown]
+some = y_train[:, columns]
+together = pd.DataFrame(some.T @ some, index=[names[k] for k in columns], columns=[names[k] for k in columns])
+share = together.div(np.maximum(np.diag(together), 1), axis=0)
+itself = np.eye(len(share), dtype=bool)
+size = max(5.2, 0.3 * len(share))
+fig, ax = plt.subplots(figsize=(1.4 * size, size), layout="constrained")
+sns.heatmap(share, mask=itself, annot=len(share) <= 12, fmt=".0%", cmap="Blues", cbar=len(share) > 12, ax=ax)
+ax.set_title("Of the texts with the row's label, how many have the column's?")
+ax.tick_params(axis="x", rotation=45)
+ax.set_facecolor("lightgrey")
+ax.grid(False)
+
+# %% tags=["nbval-check-output"]
+pairs = share.mask(itself).stack()
+first, second = pairs.idxmax()
+print(f"strongest: {pairs.max():.0%} of the texts with {first} also have {second}")
+first, second = (pairs - share.T.stack().reindex(pairs.index)).idxmax()
+there, back = share.loc[first, second], share.loc[second, first]
+print(f"most lopsided: {first} with {second} {there:.0%}, the other way {back:.0%}")
+
+# %% [markdown]
+# The same number of shared texts is a larger part of a rare label than of a common one, so the relation has a direction; plain counts would hide it. Where labels are about equally frequent, as the built-in genres are, the two directions are close; among the built-in comments they are far apart. A model may rely on such ties, and it will err on data where they are others.
+
+# %% [markdown]
+# ## Know your texts
+# How long are they? In words, for now; notebook 2 counts tokens.
+
+# %%
+n_words = pd.Series([len(text.split()) for text in train["text"]])
+ax = n_words.clip(upper=n_words.quantile(0.995)).plot.hist(bins=40, color=plots.GREY, figsize=(7.5, 2.8))
+ax.axvline(n_words.median(), color=plots.ORANGE)
+top = (n_words.median(), ax.get_ylim()[1])
+ax.annotate(f"  median {n_words.median():.0f}", top, va="top", color=plots.ORANGE)
+_ = ax.set(title="Length of the training texts", xlabel="words", ylabel="number of texts")
+
+# %% tags=["nbval-check-output"]
+print(f"shortest {n_words.min()}, median {n_words.median():.0f}, longest {n_words.max()} words")
+print(f"{np.mean(n_words > 3 * n_words.median()):.1%} are more than three times as long as the median")
+
+
+# %% [markdown]
+# The tail on the right, if there is one, decides what a fixed length costs: padding for the many, or cutting the few. That is the subject of the next notebook.
+#
+# Then, is a text there twice? Three questions: texts that are **equal** up to case and spaces; texts that are **nearly equal**, sharing four of five word pairs; and equal texts with **different labels**. Very short texts have too few pairs to be nearly equal: one word more in a line of four is a quarter of it.
+
+
+# %%
+def repeats(texts, labels):
+    equal, near = equal_texts(texts), near_duplicates(texts)
+    sets = pd.Series([tuple(row) for row in labels])
+    return {
+        "repeats of an equal text": len(texts) - len(set(equal)),
+        "repeats of a nearly equal text": len(texts) - len(set(near)),
+        "texts with conflicting labels": int((sets.groupby(equal).nunique() > 1).sum()),
+    }
+
+
+# %% [markdown]
+# For the training texts, and again with three planted copies of the first: in capitals, with a word more, and with other labels:
+
+# %% tags=["nbval-check-output"]
+texts = train["text"][:]
+planted = texts + [texts[0].upper(), texts[0] + " Really.", texts[0]]
+planted_y = np.vstack([y_train, y_train[[0, 0]], 1 - y_train[[0]]])
+pd.DataFrame({"train": repeats(texts, y_train), "with three planted": repeats(planted, planted_y)})
+
+# %% [markdown]
+# Of the three planted copies two are equal, all three are at least nearly so, and one contradicts the original. (Comparing every text with every other would take a million times as long for a thousand times as many texts. `near_duplicates` sorts the texts by a fingerprint, MinHash, in which similar texts agree, and compares neighbours; a few pairs near the limit escape it.)
+#
+# What to do with a conflict is for you to say: ask who labelled it, keep the majority, or drop the text. Leaving it as it is, on two sides of a split, is the one wrong answer.
+
+# %% [markdown]
+# ## Splits that can be trusted
+# The built-in files carry their split. A file without a `split` column is split here into 70% train, 15% validation and 15% test. Two things can go wrong, and both are invisible afterwards: the draw can be unlucky for a rare label, and the same text can land on both sides.
+#
+# ### Random or stratified
+# A random draw keeps each label's share on average. **Iterative stratification** deals the rows out, rarest label first, so that every single draw does. We divide train and validation (at most 2,000 rows of them) anew, 85 to 15, with 100 seeds. How many positives of the rarest label does the smaller part get?
+
+# %%
+y = np.vstack([y_train, label_matrix(splits["validation"])])
+y = y[np.random.default_rng(0).permutation(len(y))[:2000]]
+rarest = int(np.argmin(np.where(y.any(axis=0), y.sum(axis=0), np.inf)))
+shares = {"train": 0.85, "validation": 0.15}
+numbered = [f"text {i}" for i in range(len(y))]
+drawn = {"random": [], "stratified": []}
+for seed in range(100):
+    taken = np.random.default_rng(seed).permutation(len(y))[: round(0.15 * len(y))]
+    drawn["random"].append(int(y[taken, rarest].sum()))
+    dealt = split_rows(numbered, y, shares, seed) == "validation"
+    drawn["stratified"].append(int(y[dealt, rarest].sum()))
+fig, axes = plt.subplots(2, 1, figsize=(7.5, 3.4), layout="constrained", sharex=True)
+steps = np.arange(min(map(min, drawn.values())), max(map(max, drawn.values())) + 2) - 0.5
+for ax, (kind, values) in zip(axes, drawn.items(), strict=True):
+    ax.hist(values, steps, color=plots.BLUE)
+    ax.set(title=kind, ylabel="splits")
+_ = axes[1].set(xlabel=f"positives of {names[rarest]} in the smaller part, 100 seeds")
+
+# %% tags=["nbval-check-output"]
+summary = pd.DataFrame(drawn).agg(["min", "mean", "max"]).T
+summary["15% of all positives"] = 0.15 * y[:, rarest].sum()
+summary.round(1)
+
+# %% [markdown]
+# Compare *min* and *max* of the two rows. The mean is about right for both; but you use one seed, not a hundred, and with a random draw that seed decides how many positives your validation has. For a label with ten positives in all it may decide that there are none.
+
+# %% [markdown]
+# ### What a leak does to the score
+# Scraped data hold reposts. We make such a set out of ours: of every third text a copy with "Repost." before it and the same labels. Then TF-IDF with logistic regression learns from 85% of it and is scored on 15%, with a random split and with one that keeps near-duplicates together. Each model is scored a second time, on texts that it has never met: our validation split.
+
+# %%
+texts, y = train["text"][:2000], y_train[:2000]
+scraped = texts + [f"Repost. {text}" for text in texts[::3]]
+y_scraped = np.vstack([y, y[::3]])
+groups = near_duplicates(scraped)
+fresh, y_fresh = splits["validation"]["text"][:1000], label_matrix(splits["validation"])[:1000]
+
+
+# %% [markdown]
+# One split, one model, two scores:
+
+
+# %%
+def scores(held_out):
+    held, rest = np.flatnonzero(held_out), np.flatnonzero(~held_out)
+    new_texts = [scraped[i] for i in held] + fresh
+    y_prob = tfidf_regression([scraped[i] for i in rest], y_scraped[rest], new_texts)
+    own = label_average_precision(y_scraped[held], y_prob[: len(held)])
+    new = label_average_precision(y_fresh, y_prob[len(held) :])
+    both = np.isfinite(own) & np.isfinite(new)  # labels with a positive on both sides
+    return own[both].mean(), new[both].mean()
+
+
+# %% [markdown]
+# Three seeds each, and their mean:
+
+# %%
+results = {"random": [], "grouped": []}
+for seed in range(3):
+    taken = np.random.default_rng(seed).random(len(scraped)) < 0.15
+    results["random"].append(scores(taken))
+    taken = split_rows(scraped, y_scraped, shares, seed, groups) == "validation"
+    results["grouped"].append(scores(taken))
+leak = pd.DataFrame({kind: np.mean(values, axis=0) for kind, values in results.items()}).T
+leak.columns = ["macro-AP it reports", "macro-AP on fresh texts"]
+leak["too high by"] = leak.iloc[:, 0] - leak.iloc[:, 1]
+leak.round(3)
+
+# %% [markdown]
+# **Macro-AP** says how well the texts with a label are ranked above those without; notebook 3 introduces it. On fresh texts the two kinds of split give models that are about equally good. But the random split *reports* more, because some of its validation texts were learned by heart:
+
+# %%
+leaks = leak["too high by"]["random"] > leak["too high by"]["grouped"]
+expect(leaks, "the random split flatters more", run.settings)
+print(f"flattered by the leak: {leak['too high by']['random'] - leak['too high by']['grouped']:+.3f}")
+
+# %% [markdown]
+# Nothing in the training would have warned you. `read_splits` keeps near-duplicates on one side where it makes the split. Where a file brings its own, look yourself:
+
+# %% tags=["nbval-check-output"]
+both = train["text"][:] + splits["validation"]["text"][:]
+side = np.repeat(["train", "validation"], [len(train), len(splits["validation"])])
+sides = pd.Series(side).groupby(near_duplicates(both)).nunique()
+print(f"{(sides > 1).sum()} groups of near-duplicates are on both sides, of {len(sides)} groups in all")
+
+# %% [markdown]
+# If there are some and the split is not somebody's benchmark, delete the column `split` and let it be made here.
+
+# %% [markdown]
+# And does every label keep its share? The built-in files were split by the same function:
+
+# %% tags=["nbval-check-output"]
+y_valid = label_matrix(splits["validation"])
+table = pd.DataFrame({"train": y_train.mean(0), "validation": y_valid.mean(0)}, index=names)
+print({name: part.num_rows for name, part in splits.items()})
+table.map("{:.1%}".format)
+
+# %% [markdown]
+# The two columns should be close; on the built-in data they differ by a point at most. Where a publisher made the split, as for GoEmotions, keep it: scores can then be compared with those of others.
+
+# %% [markdown]
+# ## Imbalance, a first look
+# For most labels, negatives outnumber positives. Two numbers go by the name of "class weight", and are mixed up often: the ratio **n_neg / n_pos**, which is what a positive would have to weigh to count as much as all the negatives, and scikit-learn's **"balanced"** weight, n / (2 n_pos):
+
+# %% tags=["nbval-check-output"]
+positives = y_train.sum(0)
+usable = (positives > 0) & (positives < len(y_train))
+weights = pd.DataFrame({"n_pos": positives.astype(int)}, index=names)[usable]
+weights["n_neg / n_pos"] = (len(y_train) - weights["n_pos"]) / weights["n_pos"]
+weights["balanced"] = [
+    compute_class_weight("balanced", classes=np.array([0, 1]), y=y_train[:, k].astype(int))[1]
+    for k in np.flatnonzero(usable)
+]
+weights.sort_values("n_pos").round(2)
+
+# %% [markdown]
+# They differ because "balanced" weighs *both* classes, to a total of n / 2 each: where positives are the fewer, they go up and the negatives go down. PyTorch's `pos_weight` multiplies the positives only and leaves the negatives at 1; there the balancing value is the first. Dividing the one weight of "balanced" by the other gives it back:
+
+# %% tags=["nbval-check-output"]
+of_negatives = len(y_train) / (2 * (len(y_train) - weights["n_pos"]))
+assert np.allclose(weights["balanced"] / of_negatives, weights["n_neg / n_pos"])
+rare = weights["n_pos"].idxmin()
+print(f"for {rare}: balanced weighs its negatives {of_negatives[rare]:.2f}")
+
+# %% [markdown]
+# The rarer the label, the nearer that comes to one half, and "balanced" put in the place of `pos_weight` to half of what was meant. (Labels on no row or on all have no weight, and are not in the table.) Notebook 3 puts the square root of the ratio into the loss, notebook 4 into the Trainer, and notebook 5 shows which scores see through a model that always answers "no".
+
+# %% [markdown]
+# ## In short
+# - Multi-label means one yes-or-no question a label: sigmoid, not softmax.
+# - `MultiLabelBinarizer` makes the matrix; the list of labels is fixed and travels with it; the loss wants float32.
+# - One call, `read_splits`, brings every form to the same one, and names every fault of a file.
+# - Look at counts, combinations, lengths and repeats first. They decide which scores can be believed.
+# - Split with stratification, repeats on one side. A leak is invisible and flatters.
+#
+# **Next:** [2 · Tokenization](02_tokenization.ipynb), from text to tensors.

@@ -1,0 +1,647 @@
+# %% [markdown]
+# # 2 · Tokenization
+#
+# A model reads numbers: one id a word piece, in rows of equal length. This notebook makes those rows, looks at what gets lost on the way, and shows where the popular recipe, "pad everything to 256", spends most of a laptop's time on nothing. (That recipe is from a tutorial of 2020 which is still copied a lot; below it is called *the article*.)
+#
+# **You will be able to**
+# - read what a tokenizer returns: pieces, ids, special tokens, attention mask; and say what WordPiece, byte-level BPE and characters do differently;
+# - write a `Dataset` and a collator that pad each batch only as far as it needs, and do the same with `datasets.map`;
+# - choose MAX_LEN from the lengths of your texts, knowing what is cut and what it costs;
+# - show that padding leaves the result alone, as long as the mask is passed on;
+# - classify texts longer than the model can read.
+#
+# **Time:** under a minute on a laptop with two CPU cores; on a GPU: not measured.
+
+# %% [markdown]
+# ## Set-up
+# The first cell makes sure that the course is installed.
+
+# %% tags=["setup"]
+# Does nothing where the course is installed; elsewhere, as in Colab, installs this version of it.
+import importlib, os, subprocess, sys
+
+VERSION = "0.2.0"
+ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
+try:
+    import helpers
+except ImportError:
+    helpers = None
+if getattr(helpers, "__version__", None) != VERSION:
+    clone = ".." if os.path.exists("../helpers/runtime.py") else None
+    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    command = [sys.executable, "-m", "pip", "install", "--quiet", source]
+    if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+    sys.modules.pop("helpers", None)
+    importlib.invalidate_caches()
+    helpers = importlib.import_module("helpers")
+in_the_way = getattr(helpers, "__version__", None) != VERSION
+assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+
+# %% [markdown]
+# The parameters. Change them here, or let papermill do it from outside. They are the same in every notebook; `None` means the profile's value; `start_run` prints it.
+
+# %% tags=["parameters"]
+PROFILE = "tiny"  # "tiny": built-in data and model, CPU. "full": data and checkpoint from the hub, for a GPU
+DATASET = None  # None (the profile's), "movies", "comments", a .csv, .jsonl or .parquet file, or a hub name
+CHECKPOINT = None  # None (the profile's), a folder, or a hub name
+MAX_LEN = None  # tokens after which a text is cut
+TRAIN_BATCH_SIZE = None
+VALID_BATCH_SIZE = None
+EPOCHS = None
+LEARNING_RATE = None
+SEED = None
+OUTPUT_DIR = None  # None: the folder build/ of the course
+
+# %% [markdown]
+# What this notebook imports:
+
+# %%
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.data import DataLoader, Dataset
+from transformers import CanineTokenizer
+
+from helpers import plots
+from helpers.data import label_matrix
+from helpers.models import load_model, load_tokenizer
+from helpers.notebooks import show_error
+from helpers.runtime import start_run
+from helpers.tokenization import tokenize_splits
+
+# %% [markdown]
+# `start_run` checks the parameters, reads the data, picks device and precision, and seeds everything. What it settled on, and where each value came from:
+
+# %%
+plots.set_style()
+run = start_run(
+    "02_tokenization",
+    default_dataset="movies",
+    profile=PROFILE,
+    dataset=DATASET,
+    checkpoint=CHECKPOINT,
+    max_len=MAX_LEN,
+    train_batch_size=TRAIN_BATCH_SIZE,
+    valid_batch_size=VALID_BATCH_SIZE,
+    epochs=EPOCHS,
+    learning_rate=LEARNING_RATE,
+    seed=SEED,
+    output_dir=OUTPUT_DIR,
+)
+print(run)
+
+# %% [markdown]
+# ## What a tokenizer returns
+# The tokenizer belongs to the checkpoint: a model understands only the ids it was trained with. The built-in one is WordPiece, the kind of BERT and DistilBERT.
+
+# %% tags=["nbval-check-output"]
+settings, device, tokenizer = run.settings, run.compute.device, load_tokenizer(run.checkpoint)
+encoded = tokenizer("Two genre-bending heists at once", return_token_type_ids=False)
+rows = [
+    tokenizer.convert_ids_to_tokens(encoded["input_ids"]),
+    encoded["input_ids"],
+    encoded["attention_mask"],
+]
+pd.DataFrame(rows, index=["piece", "id", "mask"])
+
+# %% [markdown]
+# Common words are one piece; a rare word such as *heists* is put together from pieces, those inside a word marked `##`. The tokenizer adds a special token at each end: the classifiers of this course read the state of the first one, `[CLS]`. The **attention mask** says which positions are text, here all of them.
+
+# %% tags=["nbval-check-output"]
+pair = tokenizer(["Short.", "A somewhat longer sentence."], padding=True, return_token_type_ids=False)
+for ids, mask in zip(pair["input_ids"], pair["attention_mask"], strict=True):
+    print(tokenizer.convert_ids_to_tokens(ids), mask)
+
+# %% [markdown]
+# To stand in one tensor, rows need one length. The shorter one is filled with `[PAD]`, and its mask is 0 there.
+
+# %% [markdown]
+# ### What [UNK] swallows
+# WordPiece has a fixed list of pieces. A word that cannot be put together from them becomes `[UNK]` as a whole, and everything in it is lost to the model. A sentence as people write it, and the way back:
+
+# %% tags=["nbval-check-output"]
+sentence = "Zoë's naïve robot, 10/10 🚀🚀 ¡olé!"
+pieces = tokenizer.tokenize(sentence)
+print(pieces)
+print(tokenizer.convert_tokens_to_string(pieces))
+
+# %% [markdown]
+# The built-in tokenizer drops accents and capitals on purpose; the two rockets became one `[UNK]`, which it can't help. In the training texts:
+
+# %% tags=["nbval-check-output"]
+splits = run.splits
+train = splits["train"]
+unknown = [text for text in train["text"] if tokenizer.unk_token in tokenizer.tokenize(text)]
+print(f"{len(unknown)} of {len(train)} training texts hold an {tokenizer.unk_token}")
+
+# %% [markdown]
+# None, or one in a hundred, is nothing to worry about. Where it is one in three, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them.
+#
+# ### Three kinds of tokenizer
+# RoBERTa and ModernBERT use **byte-level BPE**: it starts from the 256 bytes, so that nothing is ever unknown, and joins frequent neighbours. CANINE reads **characters**. We learn a small BPE from our own training texts:
+
+# %%
+bpe = Tokenizer(models.BPE())
+bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+bpe.decoder = decoders.ByteLevel()
+alphabet = pre_tokenizers.ByteLevel.alphabet()
+trainer = trainers.BpeTrainer(vocab_size=4000, initial_alphabet=alphabet, show_progress=False)
+bpe.train_from_iterator(train["text"], trainer)
+
+# %% [markdown]
+# The same sentence through all three, and back:
+
+# %%
+characters = CanineTokenizer()
+ids = characters(sentence, add_special_tokens=False)["input_ids"]
+back = {
+    "the checkpoint's": tokenizer.convert_tokens_to_string(pieces),
+    "byte-level BPE": bpe.decode(bpe.encode(sentence).ids),
+    "characters": "".join(map(chr, ids)),
+}
+kinds = pd.DataFrame({"what comes back": back})
+kinds.insert(0, "tokens", [len(pieces), len(bpe.encode(sentence).ids), len(ids)])
+kinds
+
+# %% tags=["nbval-check-output"]
+assert back["byte-level BPE"] == back["characters"] == sentence
+print("bytes and characters lose nothing")
+
+# %% [markdown]
+# The price is length: characters are many, and time grows with tokens. Our BPE needs so many here because it learned 4,000 pieces from one small data set; RoBERTa's has 50,000, and is about as short as WordPiece. You don't choose freely: the tokenizer comes with the checkpoint, and its ids mean nothing to another.
+
+# %% [markdown]
+# ### Two calls you will meet in older code
+# `encode_plus` is gone from transformers 5. And `pad_to_max_length=True` is worse than gone: it is accepted and ignored, so the rows keep their own lengths and the error comes later, from somewhere else:
+
+# %% tags=["nbval-check-output", "raises-exception"]
+with show_error():
+    tokenizer.encode_plus("Two heists at once")
+
+# %% [markdown]
+# The other call, and what becomes of its rows:
+
+# %% tags=["nbval-check-output", "raises-exception"]
+rows = [
+    tokenizer(text, max_length=16, truncation=True, pad_to_max_length=True)["input_ids"]
+    for text in ("Short.", "A longer sentence.")
+]
+with show_error():
+    torch.stack([torch.tensor(row) for row in rows])
+
+
+# %% [markdown]
+# Today the tokenizer is called like a function, with `truncation=` and `padding=` given explicitly.
+
+# %% [markdown]
+# ## A Dataset
+# PyTorch wants an object that knows its length and returns one example by number. First as the article has it, with today's call: each text is tokenized when it is asked for, and padded to the full length at once.
+
+
+# %%
+class ArticleDataset(Dataset):
+    def __init__(self, texts, labels, tokenizer, max_len):
+        self.texts, self.labels = texts, labels
+        self.tokenizer, self.max_len = tokenizer, max_len
+
+    def __len__(self):
+        return len(self.texts)
+
+    def __getitem__(self, index):
+        text = " ".join(self.texts[index].split())
+        encoded = self.tokenizer(text, padding="max_length", truncation=True, max_length=self.max_len)
+        return {
+            "input_ids": torch.tensor(encoded["input_ids"]),
+            "attention_mask": torch.tensor(encoded["attention_mask"]),
+            "labels": torch.tensor(self.labels[index], dtype=torch.float32),
+        }
+
+
+# %% [markdown]
+# It is right, and wasteful twice: every epoch tokenizes everything again, one text at a time, and the padding is fixed before anyone knows which texts will share a batch. Ours tokenizes all texts once, cuts them at `max_len`, and does *not* pad:
+
+
+# %%
+class MultiLabelDataset(Dataset):
+    def __init__(self, texts, labels, tokenizer, max_len):
+        self.encodings = tokenizer(
+            list(texts), truncation=True, max_length=max_len, return_token_type_ids=False
+        )
+        self.labels = torch.as_tensor(labels, dtype=torch.float32)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        item = {name: values[index] for name, values in self.encodings.items()}
+        return {**item, "labels": self.labels[index]}
+
+
+# %% [markdown]
+# One example of the training data:
+
+# %% tags=["nbval-check-output"]
+train_set = MultiLabelDataset(train["text"], label_matrix(train), tokenizer, settings.max_len)
+item = train_set[0]
+print(f"{len(train_set)} examples; the first has {len(item['input_ids'])} tokens")
+print("its labels:", item["labels"].tolist())
+
+
+# %% [markdown]
+# ## A collator
+# The `DataLoader` draws a few examples and hands them to a **collator**, which makes tensors of them. This one pads to the longest of the batch, and refuses labels that the loss could not use:
+
+
+# %%
+class MultiLabelCollator:
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __call__(self, items):
+        inputs = [{name: item[name] for name in ("input_ids", "attention_mask")} for item in items]
+        batch = dict(self.tokenizer.pad(inputs, return_tensors="pt"))
+        labels = [torch.as_tensor(item["labels"]) for item in items]
+        if any(not vector.is_floating_point() for vector in labels):
+            raise ValueError(
+                "labels must be float32, one number a label: BCEWithLogitsLoss cannot use integers. "
+                "Convert them with .astype('float32')"
+            )
+        if len({tuple(vector.shape) for vector in labels}) > 1:
+            raise ValueError(
+                "label vectors of different lengths in one batch: "
+                f"{sorted({len(v) for v in labels})}. Every row needs one number a label"
+            )
+        batch["labels"] = torch.stack(labels).to(torch.float32)
+        return batch
+
+
+# %% [markdown]
+# Three batches of the `DataLoader` that uses it:
+
+# %% tags=["nbval-check-output"]
+collator = MultiLabelCollator(tokenizer)
+loader = DataLoader(train_set, batch_size=settings.train_batch_size, collate_fn=collator)
+batches = list(loader)
+for batch in batches[:3]:
+    print({name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in batch.items()})
+
+# %% [markdown]
+# A batch is as wide as its longest text, and never wider than MAX_LEN. Training batches will be shuffled; validation batches never are, so that predictions stay in the order of the rows.
+
+# %% [markdown]
+# A mistake that would surface much later, in the loss or never, is stopped here:
+
+# %% tags=["nbval-check-output"]
+with show_error():
+    collator([{**train_set[0], "labels": [0, 1, 1]}])
+
+# %% [markdown]
+# ### The same with `datasets.map`
+# The data are a `datasets.Dataset` already, and its `map` calls a function for a thousand rows at a time. `tokenize_splits` of `helpers` does that: the result is written to disk and read from there, so memory does not grow with the rows, and from 40,000 rows up several processes share the work. The collator stays the same:
+
+# %% tags=["nbval-check-output"]
+columns = ["input_ids", "attention_mask", "labels"]
+mapped = tokenize_splits(splits, tokenizer, settings.max_len)["train"].select_columns(columns)
+mapped_batches = DataLoader(mapped, batch_size=settings.train_batch_size, collate_fn=collator)
+for ours, theirs in zip(batches, mapped_batches, strict=True):
+    assert all(torch.equal(ours[name], theirs[name]) for name in columns)
+print(f"all {len(batches)} batches are equal to those of MultiLabelDataset")
+
+
+# %% [markdown]
+# So there are three ways to make batches. How fast is each, for a first epoch and for a second?
+
+
+# %%
+def examples_per_second(make_loader):
+    speeds, start = [], time.perf_counter()
+    loader = make_loader()
+    for _ in range(2):
+        examples = sum(len(batch["labels"]) for batch in loader)
+        speeds.append(examples / (time.perf_counter() - start))
+        start = time.perf_counter()
+    return speeds
+
+
+# %% [markdown]
+# At most 2,000 texts, in batches as for training:
+
+# %%
+some = train.select(range(min(2000, len(train))))
+texts, labels, size = some["text"][:], label_matrix(some), settings.train_batch_size
+
+
+def article_loader():
+    return DataLoader(ArticleDataset(texts, labels, tokenizer, 256), size)
+
+
+def our_loader():
+    return DataLoader(
+        MultiLabelDataset(texts, labels, tokenizer, settings.max_len), size, collate_fn=collator
+    )
+
+
+def mapped_loader():
+    tokenized = tokenize_splits({"train": some}, tokenizer, settings.max_len)["train"]
+    return DataLoader(tokenized.select_columns(columns), size, collate_fn=collator)
+
+
+makers = {
+    "one text at a time, padded to 256": article_loader,
+    "MultiLabelDataset and collator": our_loader,
+    "datasets.map and collator": mapped_loader,
+}
+speeds = {name: examples_per_second(make) for name, make in makers.items()}
+pd.DataFrame(speeds, index=["first epoch", "later epochs"]).T.round(-1).astype(int)
+
+# %% [markdown]
+# The first way tokenizes in every epoch; the other two only once, which shows in the second column. `MultiLabelDataset` keeps everything in memory. `datasets.map` writes to disk first, which small data feel in the first epoch and a million rows need. Compare these numbers with the texts per second of a forward pass, further down: on a laptop the model is what takes the time, and there the *width* of the batches counts.
+
+# %% [markdown]
+# ## How long are the texts?
+# MAX_LEN is a decision about what to throw away. So look first, with nothing cut:
+
+# %%
+whole = tokenizer(train["text"][:], return_token_type_ids=False, verbose=False)["input_ids"]
+n_tokens = np.array([len(ids) for ids in whole])
+ax = plots.lengths(n_tokens, settings.max_len)
+
+# %% [markdown]
+# How many texts, and how much of all text, would other limits cut?
+
+# %% tags=["nbval-check-output"]
+limits = [32, 64, 128, 256, 512]
+cut = pd.DataFrame(
+    {
+        "texts cut": [np.mean(n_tokens > limit) for limit in limits],
+        "tokens lost": [np.maximum(n_tokens - limit, 0).sum() / n_tokens.sum() for limit in limits],
+    },
+    index=pd.Index(limits, name="MAX_LEN"),
+)
+cut.map("{:.1%}".format)
+
+# %% [markdown]
+# That is what a smaller limit throws away. What does a larger one cost? We time a forward pass of eight texts that fill it. The model is the checkpoint with a new head, not trained yet, as the message says; its speed is that of the trained one:
+
+# %%
+model = load_model(run.checkpoint, run.label_names).to(device).eval()
+
+
+# %% [markdown]
+# The time of each width, the quicker of two passes:
+
+
+# %%
+def milliseconds(width):
+    ids = torch.full((8, width), tokenizer.convert_tokens_to_ids("the"), device=device)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.cpu()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * min(seconds) / len(ids)
+
+
+# %% [markdown]
+# Both prices side by side:
+
+# %%
+price = cut.map("{:.1%}".format)
+fits = [limit for limit in limits if limit <= tokenizer.model_max_length]
+price["ms a full text"] = pd.Series({limit: round(milliseconds(limit), 1) for limit in fits})
+price
+
+# %% [markdown]
+# Read each row as two prices. On a CPU twice the width takes about twice the time; how steep it is here, the last column says. A larger MAX_LEN is paid only by batches that hold a long text, if they are as wide as their longest text and no wider. For the MAX_LEN of this run:
+
+# %% tags=["nbval-check-output"]
+print(f"median {np.median(n_tokens):.0f} tokens, longest {n_tokens.max()}")
+print(f"at {settings.max_len}, {np.mean(n_tokens > settings.max_len):.1%} of the texts are cut")
+
+
+# %% [markdown]
+# A good MAX_LEN is the smallest that loses next to nothing: on the built-in data 128, which cuts about one text in fifty and loses one token in five hundred.
+
+# %% [markdown]
+# ## What padding costs
+# Three ways to form batches: pad all to a fixed 256 as the well-known recipe does; pad each batch to its longest (**dynamic**); and, besides, put texts of similar length in one batch (**length-grouped**, here by sorting). The share of positions that hold no text:
+
+
+# %%
+def padded_share(lengths, batch_size, fixed=None):
+    groups = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+    positions = sum(len(group) * (fixed or group.max()) for group in groups)
+    return 1 - lengths.sum() / positions
+
+
+# %% [markdown]
+# A sample of the training texts, cut at 256, as drawn and sorted by length:
+
+# %% tags=["nbval-check-output"]
+sample = np.random.default_rng(0).choice(len(train_set), size=min(96, len(train_set)), replace=False)
+by_length = np.array(sorted(sample, key=lambda i: n_tokens[i]))
+kept = np.minimum(n_tokens, 256)
+waste = pd.Series(
+    {
+        "fixed 256": padded_share(kept[sample], settings.train_batch_size, fixed=256),
+        "dynamic": padded_share(kept[sample], settings.train_batch_size),
+        "length-grouped": padded_share(kept[by_length], settings.train_batch_size),
+    }
+)
+waste.map("{:.0%}".format).to_frame("positions without text")
+
+
+# %% [markdown]
+# Positions without text are computed like all others and then ignored. Dynamic padding still leaves many of them: one long text makes its whole batch wide. Sorting leaves few, and the fewer the more texts there are to sort. What that means in seconds depends on the machine, so we measure it on yours: the same texts, three ways.
+
+# %% [markdown]
+# The clock runs over tokenizing, padding and the forward pass, in fp32. The logits are kept, in the order of the rows:
+
+
+# %%
+def forward(rows, **padding):
+    logits, start = {}, time.perf_counter()
+    options = {"truncation": True, "max_length": 256, "return_tensors": "pt", **padding}
+    for first in range(0, len(rows), settings.train_batch_size):
+        chosen = rows[first : first + settings.train_batch_size]
+        texts = [train["text"][int(i)] for i in chosen]
+        inputs = tokenizer(texts, return_token_type_ids=False, **options)
+        with torch.inference_mode():
+            logits.update(zip(chosen, model(**inputs.to(device)).logits.cpu(), strict=True))
+    seconds = time.perf_counter() - start
+    return torch.stack([logits[i] for i in sorted(logits)]), len(rows) / seconds
+
+
+forward(sample[:16], padding=True)
+passes = {
+    "fixed 256": forward(sample, padding="max_length"),
+    "dynamic": forward(sample, padding=True),
+    "length-grouped": forward(by_length, padding=True),
+}
+measured = waste.to_frame("positions without text")
+measured["texts per second"] = [speed for _, speed in passes.values()]
+measured["against fixed"] = measured["texts per second"] / measured["texts per second"].iloc[0]
+measured.round(2)
+
+# %% [markdown]
+# As a picture:
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.2), layout="constrained", sharey=True)
+for ax, column, form in zip(axes, measured, ("{:.0%}", "{:.0f}"), strict=False):
+    bars = ax.barh(measured.index[::-1], measured[column][::-1], color=plots.BLUE)
+    ax.bar_label(bars, labels=[form.format(v) for v in measured[column][::-1]], padding=3)
+    ax.set_title(column)
+    ax.margins(x=0.2)
+    ax.grid(False, axis="y")
+axes[0].set_xlabel("share of all positions")
+_ = axes[1].set_xlabel("tokenizing and forward pass, fp32")
+
+# %% [markdown]
+# The gain is free: nothing about the texts changed. It is large where texts are much shorter than the fixed width, and none where they fill it. Training in the next notebooks groups by length within random blocks, so that batches differ from epoch to epoch; that costs a little more padding than full sorting.
+
+# %% [markdown]
+# ## Does padding change the result?
+# It must not, and with the mask it does not. The logits of all texts from above, from three kinds of batches:
+
+# %%
+reference, _ = passes["fixed 256"]
+tolerance = 1e-5 if device.type == "cpu" else 1e-3  # GPUs round more
+for kind, (logits, _) in passes.items():
+    print(f"{kind:<15} largest change of a logit {(logits - reference).abs().max().item():.0e}")
+    assert torch.allclose(logits, reference, rtol=0, atol=tolerance)
+
+
+# %% [markdown]
+# They agree: what is left is the rounding of sums in another order. Now a common slip. One sentence alone, padded to 64, and padded with the mask left out:
+
+
+# %%
+def encode(text, **options):
+    return tokenizer(text, return_tensors="pt", return_token_type_ids=False, **options).to(device)
+
+
+alone = encode("Two heists at once")
+padded = encode("Two heists at once", padding="max_length", max_length=64)
+
+# %% [markdown]
+# The logits of all three:
+
+# %%
+with torch.inference_mode():
+    expected = model(**alone).logits
+    with_mask = (model(**padded).logits - expected).abs().max().item()
+    without_mask = (model(input_ids=padded["input_ids"]).logits - expected).abs().max().item()
+print(f"largest change of a logit: with the mask {with_mask:.0e}, without it {without_mask:.0e},")
+print(f"where the logits of different texts differ by {reference.std(dim=0).mean().item():.0e}")
+assert with_mask < tolerance < 10 * tolerance < without_mask
+
+# %% [markdown]
+# With the mask the difference is rounding. Without it, it is of the order of what tells one text from another: the padding is read as if it were text, and the answer to one text depends on the others of its batch: a fault that no error message tells.
+
+# %% [markdown]
+# ## Texts longer than the model
+# The built-in encoder has 512 positions, and one token more is an error rather than a cut:
+
+# %%
+if settings.checkpoint == "embedded":
+    too_long = encode("long " * 511, verbose=False)
+    print(too_long["input_ids"].shape[1], "tokens")
+    with show_error():
+        model(**too_long)
+
+
+# %% [markdown]
+# `truncation=True` avoids the error by reading the beginning only. For a review that may do; for a contract it does not. The simplest honest way is **sliding windows**: cut the text into windows that overlap by `stride` tokens, so that what one window cuts in two another shows whole; classify each; and pool the logits of a text's windows.
+
+
+# %%
+def sliding_windows(texts, tokenizer, max_len, stride):
+    room = max_len - tokenizer.num_special_tokens_to_add()
+    if not 0 <= stride < room:
+        raise ValueError(f"stride is {stride}; with max_len {max_len} it takes a number from 0 to {room - 1}")
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_len,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_token_type_ids=False,
+    )
+    rows = np.array(encoded.pop("overflow_to_sample_mapping"))
+    return encoded, rows
+
+
+# %% [markdown]
+# `rows` says which text each window belongs to. Pooling takes, label by label, the highest logit of a text's windows or their mean:
+
+
+# %%
+def pool_windows(logits, rows, how="max"):
+    reductions = {"max": "amax", "mean": "mean"}
+    if how not in reductions:
+        raise ValueError(f"how is {how!r}; it takes 'max' or 'mean'")
+    index = torch.as_tensor(rows, device=logits.device)[:, None].expand_as(logits)
+    pooled = torch.zeros(int(rows.max()) + 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
+    return pooled.scatter_reduce(0, index, logits, reduce=reductions[how], include_self=False)
+
+
+# %% [markdown]
+# A long text, made of the first 1,500 words of train, and a short one:
+
+# %% tags=["nbval-check-output"]
+long_text = " ".join(" ".join(train["text"][:100]).split()[:1500])
+two_texts = [long_text, "Two heists at once"]
+encoded, rows = sliding_windows(two_texts, tokenizer, settings.max_len, stride=settings.max_len // 4)
+print("windows of each text:", np.bincount(rows), "of at most", max(map(len, encoded["input_ids"])), "tokens")
+print("tokens of each text:", [len(tokenizer(text, verbose=False)["input_ids"]) for text in two_texts])
+
+# %% [markdown]
+# Each window but the first adds what is new in it, so there are more windows than the length alone would need. Their logits, eight windows at a time:
+
+# %%
+window_logits = []
+for start in range(0, len(rows), 8):
+    windows = {name: values[start : start + 8] for name, values in encoded.items()}
+    with torch.inference_mode():
+        window_logits.append(model(**tokenizer.pad(windows, return_tensors="pt").to(device)).logits)
+window_logits = torch.cat(window_logits)
+
+# %% [markdown]
+# Pooled both ways, beside the plain path, which reads the first window only. For the text that fits in one window all must be the same:
+
+# %%
+with torch.inference_mode():
+    plain = model(**encode(two_texts, truncation=True, max_length=settings.max_len, padding=True)).logits
+pooled = {"plain": plain, **{how: pool_windows(window_logits, rows, how) for how in ("max", "mean")}}
+for how in ("max", "mean"):
+    assert torch.allclose(pooled[how][1], plain[1], rtol=0, atol=tolerance)
+first_labels = run.label_names[:4]
+tables = {
+    text: pd.DataFrame({how: logits[i, :4].cpu() for how, logits in pooled.items()}, index=first_labels).T
+    for i, text in enumerate(("long", "short"))
+}
+pd.concat(tables).round(3)
+
+# %% [markdown]
+# The short text's rows are equal. The long text's are not: pooling has seen the whole text. (The head is untrained, so the values mean nothing yet.)
+#
+# Which pooling? **max** says "somewhere in this text", which suits a threat or a topic: one clear passage is enough, and ninety harmless ones don't outvote it. It also collects false alarms: the more windows, the higher the maximum. **mean** says "on the whole", which suits tone and style. Like a threshold, it is chosen on validation, with texts of the length that will be met.
+#
+# The other way is a model that reads more. **Longformer** lets each token attend to a stretch around it, and only the first token to all, so that time grows with the length and not with its square. A test of this course trains, saves and reloads a tiny one with the code of these notebooks; a real one is a name in CHECKPOINT and a larger MAX_LEN. Take one when a label hangs on passages far apart, which no single window holds, and when there is a GPU. For everything else windows do, with any checkpoint.
+
+# %% [markdown]
+# ## In short
+# - The tokenizer comes with the checkpoint; call it, and give `truncation` and `padding` explicitly. Know what `[UNK]` swallows.
+# - Tokenize once, in batches; pad late: a small collator makes batches as wide as they need to be.
+# - Choose MAX_LEN from the lengths you have; know the share of texts you cut and the time you pay.
+# - Always pass the attention mask on.
+# - Long texts: sliding windows, pooled by max or mean.
+#
+# **Next:** [3 · A custom model and its training](03_custom_model_training.ipynb).

@@ -1,0 +1,406 @@
+# %% [markdown]
+# # 4 · The Trainer with class weights
+#
+# The same task with the Hugging Face `Trainer`, which brings checkpoints and mixed precision, and asks for care in exchange: the loss is where most copies of this recipe go wrong. By default the data are comments from discussion pages: most carry no label, and some labels are rare.
+#
+# **You will be able to**
+# - load any encoder as a multi-label classifier with `AutoModelForSequenceClassification`;
+# - choose `pos_weight`, and explain why scikit-learn's "balanced" weights are about half of what it needs;
+# - write a weighted loss that stays right under gradient accumulation;
+# - let the Trainer keep the best epoch, by a score that looks at the ranking.
+#
+# **Time:** about a minute and a half on a laptop with two CPU cores; on a GPU: not measured.
+
+# %% [markdown]
+# ## Set-up
+# The first cell makes sure that the course is installed.
+
+# %% tags=["setup"]
+# Does nothing where the course is installed; elsewhere, as in Colab, installs this version of it.
+import importlib, os, subprocess, sys
+
+VERSION = "0.2.0"
+ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
+try:
+    import helpers
+except ImportError:
+    helpers = None
+if getattr(helpers, "__version__", None) != VERSION:
+    clone = ".." if os.path.exists("../helpers/runtime.py") else None
+    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    command = [sys.executable, "-m", "pip", "install", "--quiet", source]
+    if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+    sys.modules.pop("helpers", None)
+    importlib.invalidate_caches()
+    helpers = importlib.import_module("helpers")
+in_the_way = getattr(helpers, "__version__", None) != VERSION
+assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+
+# %% [markdown]
+# The parameters. Change them here, or let papermill do it from outside. They are the same in every notebook; `None` means the profile's value; `start_run` prints it.
+
+# %% tags=["parameters"]
+PROFILE = "tiny"  # "tiny": built-in data and model, CPU. "full": data and checkpoint from the hub, for a GPU
+DATASET = None  # None (the profile's), "movies", "comments", a .csv, .jsonl or .parquet file, or a hub name
+CHECKPOINT = None  # None (the profile's), a folder, or a hub name
+MAX_LEN = None  # tokens after which a text is cut
+TRAIN_BATCH_SIZE = None
+VALID_BATCH_SIZE = None
+EPOCHS = None
+LEARNING_RATE = None
+SEED = None
+OUTPUT_DIR = None  # None: the folder build/ of the course
+
+# %% [markdown]
+# What this notebook imports:
+
+# %%
+import tempfile
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import Trainer, TrainingArguments
+
+from helpers import models, plots
+from helpers.data import label_matrix
+from helpers.metrics import (
+    compare,
+    decision_scores,
+    interval,
+    macro_average_precision,
+    per_label_table,
+    resampled_macro_ap,
+)
+from helpers.models import to_probabilities
+from helpers.notebooks import expect
+from helpers.runtime import start_run
+from helpers.tokenization import MultiLabelCollator, tokenize_splits
+from helpers.trainer import save_results
+from helpers.training import freeze_lower_layers, parameter_groups, pos_weights
+
+# %% [markdown]
+# `start_run` checks the parameters, reads the data, picks device and precision, and seeds everything. What it settled on, and where each value came from:
+
+# %%
+plots.set_style()
+run = start_run(
+    "04_trainer_class_weights",
+    default_dataset="comments",
+    profile=PROFILE,
+    dataset=DATASET,
+    checkpoint=CHECKPOINT,
+    max_len=MAX_LEN,
+    train_batch_size=TRAIN_BATCH_SIZE,
+    valid_batch_size=VALID_BATCH_SIZE,
+    epochs=EPOCHS,
+    learning_rate=LEARNING_RATE,
+    seed=SEED,
+    output_dir=OUTPUT_DIR,
+)
+print(run)
+
+# %% [markdown]
+# The built-in comments were written for this course: mild words, absurd threats, and invented groups only. They have the six labels of the well-known toxic-comment task, in which `severe_toxic` implies `toxic`.
+
+# %%
+settings, compute, splits = run.settings, run.compute, run.splits
+train, valid = splits["train"], splits["validation"]
+y_train, y_valid = label_matrix(train), label_matrix(valid)
+# %% [markdown]
+# How many texts there are, and how often each label occurs:
+
+# %% tags=["nbval-check-output"]
+print(f"{len(train)} training and {len(valid)} validation texts")
+print(f"without any label: {np.mean(y_train.sum(1) == 0):.0%}")
+pd.DataFrame(
+    {"train": y_train.sum(0).astype(int), "validation": y_valid.sum(0).astype(int)}, index=run.label_names
+).T
+
+# %% [markdown]
+# Look at the validation row before trusting any score of a rare label: with eight positives, one text more or less moves its recall by an eighth.
+
+# %% [markdown]
+# ## The model
+# `problem_type` matters: it makes the model's own loss binary cross-entropy and tells `pipeline` to use a sigmoid. The label names go into the config, and travel with the model from here on. Our `load_model` sets both and says which weights are new:
+
+# %%
+tokenizer = models.load_tokenizer(run.checkpoint)
+model = models.load_model(run.checkpoint, run.label_names, attn_implementation=compute.attention).to(
+    compute.device
+)
+print(type(model).__name__, model.config.problem_type, model.config.id2label)
+
+# %% [markdown]
+# The classification head is new, all else pre-trained. A forward pass over a batch, with the attention mask, gives logits and a loss; the loss is the mean over cells from notebook 3:
+
+# %%
+tokenized = tokenize_splits(splits, tokenizer, settings.max_len).select_columns(
+    ["input_ids", "attention_mask", "labels"]
+)
+collator = MultiLabelCollator(tokenizer)
+batch = {
+    name: tensor.to(compute.device)
+    for name, tensor in collator([tokenized["train"][i] for i in range(min(8, len(train)))]).items()
+}
+# %% [markdown]
+# Its logits and loss:
+
+# %%
+with torch.inference_mode():
+    output = model.eval()(**batch)
+print("logits", tuple(output.logits.shape), "loss", round(output.loss.item(), 4))
+assert torch.isclose(output.loss, binary_cross_entropy_with_logits(output.logits, batch["labels"]))
+
+# %% [markdown]
+# ## Weights for rare labels
+# `BCEWithLogitsLoss` takes a `pos_weight` per label, by which the loss of positives is multiplied. For positives and negatives to weigh the same in total it has to be n_neg / n_pos. A popular notebook puts scikit-learn's "balanced" class weight there instead, n / (2 n_pos). Side by side:
+
+# %% tags=["nbval-check-output"]
+n_pos = y_train.sum(0)
+usable = (n_pos > 0) & (n_pos < len(y_train))  # "balanced" weights exist only where both answers occur
+balanced = [
+    compute_class_weight("balanced", classes=np.array([0, 1]), y=column)[1] if ok else np.nan
+    for column, ok in zip(y_train.T.astype(int), usable, strict=True)
+]
+weights = pd.DataFrame(
+    {
+        "n_pos": n_pos.astype(int),
+        "balanced, n / (2 n_pos)": balanced,
+        "n_neg / n_pos": pos_weights(y_train, power=1, cap=np.inf).numpy(),
+        "sqrt(n_neg / n_pos)": pos_weights(y_train, cap=np.inf).numpy(),
+    },
+    index=run.label_names,
+)
+weights.round(1)
+
+# %% [markdown]
+# "Balanced" weighs *both* classes, so that the mean weight is 1; as `pos_weight`, with negatives at 1, it is about half of what balances a rare label. It is a slip: "balanced" scales both classes, `pos_weight` only one.
+#
+# Full balance is often too much of a good thing: one mislabelled positive then outweighs many right negatives. The square root, half-way on a log scale, is what we train with; a cap keeps a label with hardly any positives from taking over.
+
+# %%
+pos_weight = pos_weights(y_train, run.label_names)
+
+
+# %% [markdown]
+# ## A Trainer with that loss
+# One method changes. Two details decide whether it is right:
+# - the labels are used here and not passed to the model, which would compute its own unweighted loss for nothing;
+# - with gradient accumulation the Trainer passes `num_items_in_batch`, the number of cells in *all* accumulated batches. A **sum divided by that number** makes two half batches equal to a whole one; a mean would make the gradient grow with the number of batches.
+
+
+# %%
+class WeightedTrainer(Trainer):
+    def __init__(self, *args, pos_weight=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.pos_weight = None if pos_weight is None else pos_weight.to(self.args.device)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs["labels"]
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        total = binary_cross_entropy_with_logits(
+            outputs.logits.float(), labels, pos_weight=self.pos_weight, reduction="sum"
+        )
+        if num_items_in_batch is None:
+            loss = total / labels.numel()
+        else:  # several processes average their gradients, and num_items_in_batch counts all cells
+            loss = total * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+
+# %% [markdown]
+# ## What to watch while training
+# The metric gets logits, turns them into probabilities and looks at the ranking. A score of 0/1 decisions at 0.5 would mostly report how far the threshold is off.
+
+
+# %%
+def compute_metrics(prediction):
+    y_true, y_prob = prediction.label_ids, to_probabilities(prediction.predictions)
+    return {"macro_ap": macro_average_precision(y_true, y_prob)}
+
+
+# %% [markdown]
+# ## The arguments
+# Evaluate and save once an epoch, keep the best by macro-AP, tell no service about it (`report_to="none"`). Batches hold texts of similar length, as in notebook 2.
+
+
+# %%
+def training_arguments(settings, compute, folder):
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.train_batch_size,
+        per_device_eval_batch_size=settings.valid_batch_size,
+        learning_rate=settings.learning_rate,
+        warmup_steps=0.1,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="macro_ap",
+        bf16=compute.precision == "bf16",
+        fp16=compute.precision == "fp16",
+        use_cpu=compute.device.type == "cpu",
+        dataloader_pin_memory=compute.device.type == "cuda",
+        logging_strategy="epoch",
+        report_to="none",
+        seed=settings.seed,
+    )
+
+
+# %% [markdown]
+# On small data the embeddings and the lower two thirds of the layers are frozen, and the optimizer gives the head ten times the encoder's rate, as in notebook 3. Everything together:
+
+# %%
+if settings.freeze:
+    freeze_lower_layers(model)
+checkpoints = tempfile.TemporaryDirectory()
+trainer = WeightedTrainer(
+    model=model,
+    args=training_arguments(settings, compute, checkpoints.name),
+    train_dataset=tokenized["train"],
+    eval_dataset=tokenized["validation"],
+    data_collator=collator,
+    compute_metrics=compute_metrics,
+    optimizers=(torch.optim.AdamW(parameter_groups(model, settings.learning_rate), fused=True), None),
+    pos_weight=pos_weight,
+)
+
+# %% [markdown]
+# Is the loss what we think? For one batch, by hand: every positive cell times its label's weight, then the mean.
+
+# %%
+model.eval()
+with torch.inference_mode():
+    loss = trainer.compute_loss(model, batch)
+    cells = binary_cross_entropy_with_logits(
+        model(**{name: batch[name] for name in ("input_ids", "attention_mask")}).logits,
+        batch["labels"],
+        reduction="none",
+    )
+by_hand = (cells * torch.where(batch["labels"] == 1, trainer.pos_weight, 1.0)).mean()
+print(f"weighted loss {loss.item():.4f}, by hand {by_hand.item():.4f}")
+print(f"unweighted {cells.mean().item():.4f}")
+assert torch.isclose(loss, by_hand)
+
+# %% [markdown]
+# The two agree. Before training, each missed positive costs its label's weight, so that the weighted loss is the larger one: losses with different weights cannot be compared.
+
+# %% [markdown]
+# ## Training
+
+# %%
+start = time.perf_counter()
+result = trainer.train()
+
+# %% [markdown]
+# Read the table by rows: the training loss falls in any case; the validation loss and macro-AP say whether anything general was learned. The Trainer loads the epoch with the best macro-AP at the end, here this one:
+
+# %%
+log = pd.DataFrame(trainer.state.log_history)
+by_epoch = log.dropna(subset="eval_macro_ap").set_index("epoch")[["eval_loss", "eval_macro_ap"]]
+best = by_epoch["eval_macro_ap"].fillna(-1).idxmax()
+print(f"best epoch: {best:.0f} of {settings.epochs}, macro-AP {by_epoch.loc[best, 'eval_macro_ap']:.3f}")
+
+# %% [markdown]
+# `save_results` stores what the next notebooks need: the validation probabilities, the scores, and the model folder with its tokenizer and the thresholds that notebook 5 explains. It switches the grouping by length off first: with it, `predict()` returns the *validation* rows in another order, too, and every probability would be filed under another text. The scores the Trainer prints don't show that, since it reorders the labels alike.
+
+# %%
+seconds = {"fine-tuned": time.perf_counter() - start}
+predictions = {"fine-tuned": save_results(run, trainer, tokenizer, seconds["fine-tuned"])}
+checkpoints.cleanup()
+
+# %% [markdown]
+# ## Was it worth it?
+# The four baselines of notebook 3, on these data:
+
+# %%
+texts, new_texts = train["text"][:], valid["text"][:]
+baselines = {
+    "all zeros": lambda: models.all_zeros(texts, y_train, new_texts),
+    "label prior": lambda: models.label_prior(texts, y_train, new_texts),
+    "TF-IDF + LR": lambda: models.tfidf_regression(texts, y_train, new_texts),
+    "frozen + LR": lambda: models.frozen_regression(
+        texts, y_train, new_texts, run.checkpoint, settings.max_len, compute
+    ),
+}
+for name, predict in baselines.items():
+    start = time.perf_counter()
+    predictions[name] = predict()
+    seconds[name] = time.perf_counter() - start
+    run.folder.record(
+        name,
+        "validation",
+        {
+            "macro-AP": macro_average_precision(y_valid, predictions[name]),
+            **decision_scores(y_valid, predictions[name]),
+        },
+        seconds[name],
+    )
+
+# %% [markdown]
+# Side by side:
+
+# %%
+table = compare(y_valid, {name: predictions[name] for name in [*baselines, "fine-tuned"]}).assign(
+    seconds=pd.Series(seconds)
+)
+ax = plots.model_scores(table)
+
+# %% [markdown]
+# As numbers, with subset accuracy and macro F1 at 0.5 (both are the subject of notebook 5):
+
+# %%
+table[["macro-AP", "low", "high", "subset accuracy", "F1 macro", "seconds"]].round(3)
+
+# %% [markdown]
+# *All zeros* has a subset accuracy that looks respectable, where most texts carry no label at all; its macro-AP shows what it is. Whether the fine-tuned model is really ahead of the two serious baselines, the same resampled texts tell:
+
+# %%
+draws = {name: resampled_macro_ap(y_valid, y_prob) for name, y_prob in predictions.items()}
+for name in ("label prior", "TF-IDF + LR", "frozen + LR"):
+    difference = table.loc["fine-tuned", "macro-AP"] - table.loc[name, "macro-AP"]
+    low, high = interval(draws["fine-tuned"] - draws[name])
+    verdict = "leads" if low > 0 else "trails" if high < 0 else "cannot be told apart from it"
+    print(f"against {name:<12}{difference:+.3f} (95%: {low:+.3f} to {high:+.3f}): {verdict}")
+ahead = table.loc["fine-tuned", "macro-AP"] > table.loc["label prior", "macro-AP"] + 0.1
+expect(ahead, "the fine-tuned model ranks far better than the label prior", settings)
+
+# %% [markdown]
+# The fine-tuned model's epoch was chosen on these validation texts, on the built-in data its recipe as well; the baselines had no such choice. The test split of notebook 5 will tell how much that was worth.
+#
+# Intervals this wide are the honest answer of a small validation set with few positives per label, and a mean in which a label with seven positives counts as much as the commonest. If the verdict is "cannot be told apart", the cheaper model is a good choice until there are more data.
+
+# %% [markdown]
+# ## What weights do to probabilities
+# A weighted loss pays the model for saying yes, which pushes its probabilities upwards; other forces may hide it. Compare the mean probability of each label with its true share:
+
+# %%
+y_prob = predictions["fine-tuned"]
+pd.DataFrame({"true share": y_valid.mean(0), "mean probability": y_prob.mean(0)}, index=run.label_names).map(
+    "{:.1%}".format
+)
+
+# %% [markdown]
+# Where the second number is the larger, 0.5 no longer means "one in two". A model that has begun to memorise adds a tendency of its own, towards 0 and 1. Neither harms the ranking; both move the place where one should cut:
+
+# %%
+per_label_table(y_valid, y_prob, run.label_names).round(2)
+
+# %% [markdown]
+# Look for labels with a good AP and a poor F1: they are ranked well and cut in the wrong place. The next notebook chooses the place, where there are positives enough to choose by.
+
+# %% [markdown]
+# ## In short
+# - `problem_type` and the label names belong in the config; they decide about loss, sigmoid and readability.
+# - `pos_weight` balances at n_neg / n_pos; its square root is a milder choice, and "balanced" is another quantity.
+# - In `compute_loss`, sum over cells and divide by `num_items_in_batch`.
+# - Choose the epoch by a score of the ranking, and look at baselines in the same table.
+#
+# **Next:** [5 · Metrics and thresholds](05_metrics_and_thresholds.ipynb).

@@ -1,0 +1,238 @@
+# %% [markdown]
+# # 6 · Inference
+#
+# The model leaves the notebook: saved, loaded somewhere else, and asked about texts it has never seen. What has to travel along is more than the weights: the tokenizer, the names of the labels in their order, and the thresholds.
+#
+# **You will be able to**
+# - predict labels for new texts by hand, and with `pipeline`;
+# - save a model folder that is complete, and show that it gives the same answers after reloading;
+# - avoid the two classic slips: labels in the wrong order, and softmax in the place of sigmoid.
+#
+# **Time:** a few seconds, and about a minute more if notebook 4 has not run yet; on a GPU: not measured.
+
+# %% [markdown]
+# ## Set-up
+# The first cell makes sure that the course is installed.
+
+# %% tags=["setup"]
+# Does nothing where the course is installed; elsewhere, as in Colab, installs this version of it.
+import importlib, os, subprocess, sys
+
+VERSION = "0.2.0"
+ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
+try:
+    import helpers
+except ImportError:
+    helpers = None
+if getattr(helpers, "__version__", None) != VERSION:
+    clone = ".." if os.path.exists("../helpers/runtime.py") else None
+    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    command = [sys.executable, "-m", "pip", "install", "--quiet", source]
+    if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+    sys.modules.pop("helpers", None)
+    importlib.invalidate_caches()
+    helpers = importlib.import_module("helpers")
+in_the_way = getattr(helpers, "__version__", None) != VERSION
+assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+
+# %% [markdown]
+# The parameters. Change them here, or let papermill do it from outside. They are the same in every notebook; `None` means the profile's value; `start_run` prints it.
+
+# %% tags=["parameters"]
+PROFILE = "tiny"  # "tiny": built-in data and model, CPU. "full": data and checkpoint from the hub, for a GPU
+DATASET = None  # None (the profile's), "movies", "comments", a .csv, .jsonl or .parquet file, or a hub name
+CHECKPOINT = None  # None (the profile's), a folder, or a hub name
+MAX_LEN = None  # tokens after which a text is cut
+TRAIN_BATCH_SIZE = None
+VALID_BATCH_SIZE = None
+EPOCHS = None
+LEARNING_RATE = None
+SEED = None
+OUTPUT_DIR = None  # None: the folder build/ of the course
+
+# %% [markdown]
+# What this notebook imports:
+
+# %%
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import pipeline
+
+from helpers import models, plots
+from helpers.inference import Predictor
+from helpers.notebooks import show_error
+from helpers.runtime import start_run
+from helpers.trainer import fine_tune
+
+# %% [markdown]
+# `start_run` checks the parameters, reads the data, picks device and precision, and seeds everything. What it settled on, and where each value came from:
+
+# %%
+plots.set_style()
+run = start_run(
+    "06_inference",
+    default_dataset="comments",
+    profile=PROFILE,
+    dataset=DATASET,
+    checkpoint=CHECKPOINT,
+    max_len=MAX_LEN,
+    train_batch_size=TRAIN_BATCH_SIZE,
+    valid_batch_size=VALID_BATCH_SIZE,
+    epochs=EPOCHS,
+    learning_rate=LEARNING_RATE,
+    seed=SEED,
+    output_dir=OUTPUT_DIR,
+)
+print(run)
+
+# %% [markdown]
+# The model of notebook 4, or a new one trained as there if it is missing:
+
+# %%
+folder = fine_tune(run)
+print(sorted(path.name for path in folder.iterdir()))
+
+# %% [markdown]
+# This is the folder that notebook 4 saved (or the same call has just made it): the weights as safetensors, the config, the tokenizer. The config also holds the label names and the thresholds. In the file the thresholds stand in alphabetical order, so they are looked up by name:
+
+# %%
+config = json.loads((folder / "config.json").read_text())
+print(config["problem_type"])
+pd.Series({name: config["thresholds"][name] for name in config["id2label"].values()}).round(3)
+
+# %% [markdown]
+# ## New texts
+# With the built-in comments these sentences are new; with other data, the first validation texts stand in.
+
+# %%
+NEW_TEXTS = [
+    "Thanks for fixing the map, the river is finally on the right side of the town.",
+    "Section 3 is rubbish: no source, wrong dates, and the table contradicts the text. Please rewrite it.",
+    "You pompous turnip, go back to your pond and let people who can read do the editing.",
+    "He called me a pompous turnip last week. Could an administrator have a look?",
+    "Kill the stuck process, then burn a new disc.",
+]
+texts = NEW_TEXTS if run.settings.dataset == "comments" else run.splits["validation"]["text"][:5]
+
+# %% [markdown]
+# ## By hand
+# Tokenize, ask for logits, apply the sigmoid, compare with each label's threshold. Dropout has to be off, or the answer changes with every call: `from_pretrained` sees to it, and after training it is `eval()` that does.
+
+# %%
+tokenizer, model = models.load_tokenizer(folder), models.load_model(folder).eval()
+names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+thresholds = np.array([model.config.thresholds[name] for name in names])
+inputs = tokenizer(
+    texts,
+    padding=True,
+    truncation=True,
+    max_length=run.settings.max_len,
+    return_tensors="pt",
+    return_token_type_ids=False,
+)
+with torch.inference_mode():
+    y_prob = torch.sigmoid(model(**inputs).logits).numpy()
+decisions = y_prob >= thresholds
+for text, row in zip(texts, decisions, strict=True):
+    print([name for name, on in zip(names, row, strict=True) if on], "\n   ", text[:110])
+
+# %% [markdown]
+# Each row is decided label by label, and the right answer may be "none". The built-in sentences test it in pairs: a harsh judgement of a *text* beside an insult of a *person*; an insult beside the report of one, in the same words; and verbs of a threat in a harmless sentence. What it gets wrong among these shows what its few hundred training texts could not teach it.
+
+# %% [markdown]
+# And the probabilities behind them:
+
+# %%
+pd.DataFrame(
+    y_prob, columns=names, index=[f"{i}: {text[:30]}..." for i, text in enumerate(texts)]
+).style.format("{:.2f}").background_gradient(cmap="Blues", vmin=0, vmax=1)
+
+# %% [markdown]
+# ## With pipeline
+# `pipeline` does the same in one line, up to the decision; it knows no thresholds. `top_k=None` asks for all labels. Without it you get the best one only, as if the task were multi-class.
+
+# %%
+example = min(2, len(texts) - 1)
+classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device=model.device)
+answer = classify(texts[example], top_k=None, truncation=True, max_length=run.settings.max_len)
+pd.DataFrame(answer).round(3)
+
+# %% [markdown]
+# **The order:** the answer is sorted by score, so position *k* need not be label *k*. Code that walks through it with `enumerate` and looks positions up in `id2label` gives scores to the wrong labels. Go by the name:
+
+# %%
+by_name = {item["label"]: item["score"] for item in answer}
+assert np.allclose([by_name[name] for name in names], y_prob[example], atol=1e-4)
+print("by position:", [item["label"] for item in answer])
+print("in the model:", names)
+
+# %% [markdown]
+# **The function:** which one is applied to the logits comes from `problem_type`. Where that is missing, probabilities come from a softmax and add up to 1, without any warning:
+
+# %%
+model.config.problem_type = None
+wrong = classify(texts[example], top_k=None, truncation=True, max_length=run.settings.max_len)
+model.config.problem_type = "multi_label_classification"
+softmax, sigmoid = sum(item["score"] for item in wrong), sum(by_name.values())
+print(f"sum of the scores: {softmax:.2f} with softmax, {sigmoid:.2f} with sigmoid")
+
+# %% [markdown]
+# ## Taken elsewhere
+# The folder is all one needs, but for MAX_LEN, which is passed along. We copy it to a place that knows nothing of this run, load it there, and compare:
+
+# %%
+elsewhere = Path(tempfile.mkdtemp()) / "my-model"
+copied = shutil.copytree(folder, elsewhere)
+predictor = Predictor(elsewhere, max_len=run.settings.max_len)
+gap = np.abs(predictor.probabilities(texts) - y_prob).max()
+print(f"labels in the same order: {predictor.label_names == names}")
+print(f"largest difference of a probability: {gap:.0e}")
+assert predictor.label_names == names
+assert gap < 1e-4
+
+# %% [markdown]
+# `Predictor` is the code above in one object: `pipeline`, the columns put back in order by name, and the thresholds of the config.
+
+# %%
+predictor(texts)[["text", "labels"]]
+
+# %% [markdown]
+# It refuses what no model can answer, and says what it wants instead:
+
+# %% tags=["nbval-check-output"]
+with show_error():
+    predictor("one string instead of a list")
+with show_error():
+    predictor(["fine", "   "])
+with show_error():
+    predictor([None])
+
+# %% [markdown]
+# Texts longer than MAX_LEN tokens are cut, as in training, and an empty list gives an empty table.
+
+# %% tags=["nbval-check-output"]
+print(
+    len(predictor([])),
+    "rows for no text,",
+    len(predictor(["a very long text " * 500])),
+    "row for a text of 2,000 words",
+)
+
+# %% [markdown]
+# ## Before you rely on it
+# The built-in comments are invented. A model trained on them is for learning how such models are made, not for moderating what real people write. For a model of your own, take its data from where it will be used, look at its errors with people who know the subject, and keep somebody who can be asked when it is wrong.
+
+# %% [markdown]
+# ## In short
+# - A saved model is weights, tokenizer, label names, problem type and thresholds, in one folder, as safetensors.
+# - `pipeline(..., top_k=None, truncation=True)`; go by label names, never by position.
+# - Reload and compare before shipping.
+#
+# You have been through the whole path: from label sets to a model that others can load. Set `DATASET` to your own file at the top of any notebook and go through it again.

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+from conftest import changed
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from helpers import models, trainer
+from helpers.data import label_matrix
+from helpers.device import seed_everything
+from helpers.tokenization import MultiLabelCollator, tokenize_splits
+from helpers.training import pos_weights
+
+
+def build(run, **arguments):
+    """A WeightedTrainer on the small data, without dropout."""
+    seed_everything(run.settings.seed)
+    model = models.load_model(
+        run.checkpoint, run.label_names, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0
+    )
+    weights = pos_weights(label_matrix(run.splits["train"]), power=1)
+    tokenizer = models.load_tokenizer(run.checkpoint)
+    return trainer.build_trainer(run, model, tokenizer, weights, run.folder.path, **arguments)
+
+
+def test_the_weighted_loss_changes_by_the_computed_amount(small_run):
+    built = build(small_run)
+    batch = built.data_collator([built.train_dataset[i] for i in range(6)])
+    built.model.eval()
+    with torch.inference_mode():
+        loss = built.compute_loss(built.model, batch)
+        logits = built.model(batch["input_ids"], batch["attention_mask"]).logits
+    cells = binary_cross_entropy_with_logits(logits, batch["labels"], reduction="none")
+    extra = ((built.pos_weight - 1) * cells * batch["labels"]).mean()
+    assert extra.abs() > 1e-3
+    assert loss.item() == pytest.approx((cells.mean() + extra).item(), rel=1e-5)
+
+
+def one_step(run, per_device, accumulate):
+    built = build(
+        run,
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=accumulate,
+        max_steps=1,
+        max_grad_norm=0.0,
+        train_sampling_strategy="sequential",
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
+    )
+    built.optimizer = torch.optim.SGD(built.model.parameters(), lr=1.0)
+    before = {name: p.detach().clone() for name, p in built.model.named_parameters()}
+    built.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(built.optimizer, lambda step: 1.0)
+    built.train()
+    return torch.cat([(p.detach() - before[name]).flatten() for name, p in built.model.named_parameters()])
+
+
+def test_two_accumulated_half_batches_equal_one(small_run):
+    whole, halves = one_step(small_run, 8, 1), one_step(small_run, 4, 2)
+    assert whole.norm() > 1e-3
+    assert torch.allclose(whole, halves, atol=1e-6)
+
+
+def test_the_trainer_learns_and_files_predictions_under_their_rows(small_run):
+    small_run = changed(small_run, epochs=20, learning_rate=5e-3, freeze=False)  # random layers know nothing
+    folder = trainer.fine_tune(small_run)
+    assert (folder / "model.safetensors").exists()
+    y_true, y_prob = small_run.folder.predictions("validation")
+    assert np.array_equal(y_true, label_matrix(small_run.splits["validation"]))
+    scores = small_run.folder.scores().set_index(["model", "metric"])["value"]
+    assert scores["fine-tuned", "macro-AP"] > y_true.mean() + 0.2
+    again = models.load_model(folder).eval()
+    valid = small_run.splits["validation"]
+    tokenized = tokenize_splits(small_run.splits, models.load_tokenizer(folder), small_run.settings.max_len)[
+        "validation"
+    ]
+    batch = MultiLabelCollator(models.load_tokenizer(folder))([tokenized[i] for i in range(len(valid))])
+    with torch.inference_mode():
+        reloaded = torch.sigmoid(again(batch["input_ids"], batch["attention_mask"]).logits).numpy()
+    assert np.allclose(reloaded, y_prob, atol=1e-5)
+
+
+def test_fine_tune_reuses_the_model_that_is_there(small_run, monkeypatch):
+    small_run.folder.model.mkdir(parents=True)
+    monkeypatch.setattr(trainer, "build_trainer", lambda *_: pytest.fail("trained again"))
+    assert trainer.fine_tune(small_run) == small_run.folder.model
+
+
+def test_training_arguments_tell_no_service_and_write_no_pickle(small_run):
+    arguments = trainer.training_arguments(small_run.settings, small_run.compute, small_run.folder.path)
+    assert arguments.report_to == []
+    assert not arguments.push_to_hub
+    assert arguments.load_best_model_at_end
+    assert not arguments.fp16
