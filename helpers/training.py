@@ -253,7 +253,7 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
         When a loss is not finite; the message names the batch.
     """
     settings, compute = run.settings, run.compute
-    check_training(model, train_loader, run)
+    check_training(model, train_loader, settings)
     model.to(compute.device)
     pos_weight = None if pos_weight is None else pos_weight.to(compute.device)
     steps = -(-len(train_loader) // accumulate) * settings.epochs
@@ -280,18 +280,17 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
     return history
 
 
-def check_training(model, loader, run):
+def check_training(model, loader, settings):
     """Raise ParameterError where training could only fail, before any time is spent on it."""
     if not len(loader.dataset):
         raise ParameterError("the training split is empty; give DATASET rows for it")
     limit = usable_positions(model if hasattr(model, "config") else model.encoder)
-    if limit and run.settings.max_len > limit:
-        raise ParameterError(f"MAX_LEN is {run.settings.max_len}, and the model reads at most {limit} tokens; lower it")
+    if limit and settings.max_len > limit:
+        raise ParameterError(f"MAX_LEN is {settings.max_len}, and the model reads at most {limit} tokens; lower it")
     width = [module.out_features for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
     labels = len(loader.dataset[0]["labels"])
     if width != labels:
         raise ParameterError(f"the model's head has {width} outputs and the data have {labels} labels; build it anew")
-    run.folder.check()
 
 
 def best_epoch(history):

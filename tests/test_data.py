@@ -167,6 +167,11 @@ def test_near_duplicates_in_scripts_without_spaces_and_of_signs():
     chinese = "我们昨天晚上在河边的小饭馆里吃了一顿很好的晚饭然后走路回家"
     texts = [chinese, chinese + "了", "这是另外一句完全不同的话和上面没有关系", "🚀🚀", "😡", "!!!"]
     assert pd.factorize(near_duplicates(texts))[0].tolist() == [0, 0, 1, 2, 3, 4]
+    russian = "Дождь шёл весь день, и к вечеру река вышла из берегов у старой мельницы за деревней"
+    german = "Über die größeren Pfützen führt ein Brett, über die kleineren springt man lieber selbst hinweg"
+    texts = [russian, russian.upper() + "!", german, german.replace("führt", "liegt"), "ÖÖÖ", "ÄÄÄ"]
+    assert pd.factorize(near_duplicates(texts))[0].tolist() == [0, 0, 1, 2, 3, 4]
+    assert near_duplicates([german, german + " Ja."]).tolist() == [0, 0]
 
 
 def test_reposts_stay_on_one_side_of_a_split_made_here(tmp_path):

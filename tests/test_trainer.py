@@ -7,6 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from helpers import models, trainer
 from helpers.data import label_matrix
 from helpers.device import seed_everything
+from helpers.settings import ParameterError
 from helpers.tokenization import MultiLabelCollator, tokenize_splits
 from helpers.training import pos_weights
 
@@ -51,6 +52,8 @@ def one_step(run, per_device, accumulate):
     before = {name: p.detach().clone() for name, p in built.model.named_parameters()}
     built.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(built.optimizer, lambda step: 1.0)
     built.train()
+    assert built.state.global_step == 1
+    assert built.args.gradient_accumulation_steps == accumulate
     return torch.cat([(p.detach() - before[name]).flatten() for name, p in built.model.named_parameters()])
 
 
@@ -91,3 +94,11 @@ def test_training_arguments_tell_no_service_and_write_no_pickle(small_run):
     assert not arguments.push_to_hub
     assert arguments.load_best_model_at_end
     assert not arguments.fp16
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_training(small_run, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    small_run.folder.path = tmp_path / "file" / "run"
+    monkeypatch.setattr(trainer, "build_trainer", lambda *_: pytest.fail("time was spent on training"))
+    with pytest.raises(ParameterError, match=r"OUTPUT_DIR .* cannot be written \(.*\); choose another folder"):
+        trainer.fine_tune(small_run)

@@ -255,6 +255,8 @@ model = models.DistilBERTClass(run.checkpoint, 3)
 for module in model.modules():
     if isinstance(module, torch.nn.Dropout):
         module.p = 0.0
+if several and not accelerator.is_main_process:
+    run.folder.writing = None  # only the first process writes
 rows = 0
 model.register_forward_pre_hook(lambda model, inputs: globals().update(rows=rows + len(inputs[0]) * model.training))
 loaders = [training.make_loader(splits[name], tokenizer, run.settings, name == "train") for name in ("train", "validation")]
