@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 import pandas as pd
@@ -100,7 +101,7 @@ def train(recipe, run, splits, seed):
     optimizer = torch.optim.AdamW(groups, fused=True)
     steps = len(loader) * recipe.epochs
     scheduler = (
-        get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
+        get_linear_schedule_with_warmup(optimizer, ceil(0.1 * steps), steps)
         if recipe.schedule
         else get_constant_schedule(optimizer)
     )

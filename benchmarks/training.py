@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,7 @@ def climb(rung, run, train, valid_loader):
         loader = make_loader(rung, train, tokenizer, settings)
         optimizer = torch.optim.AdamW(training.parameter_groups(model, settings.learning_rate), fused=rung.fused)
         steps = PASSES * len(loader)
-        scheduler = get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
+        scheduler = get_linear_schedule_with_warmup(optimizer, ceil(0.1 * steps), steps)
         pos_weight = training.pos_weights(label_matrix(train)).to(compute.device)
         learner = torch.compile(model, dynamic=True) if rung.compiled else model
         with frozen_layers_computed_once(model, loader, frozen, compute) if rung.once else nullcontext():

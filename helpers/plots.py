@@ -53,18 +53,9 @@ def model_scores(table, ax=None, title="Validation macro-AP"):
     """
     table = table.iloc[::-1]
     ax = _axes(ax, 0.9 + 0.42 * len(table))
-    spread = np.abs(table[["low", "high"]].to_numpy().T - table["macro-AP"].to_numpy())
-    ax.errorbar(
-        table["macro-AP"],
-        table.index,
-        xerr=spread,
-        fmt="o",
-        color=BLUE,
-        ecolor=GREY,
-        elinewidth=2,
-        capsize=4,
-        markersize=8,
-    )
+    middle, half = (table["low"] + table["high"]) / 2, (table["high"] - table["low"]) / 2
+    ax.errorbar(middle, table.index, xerr=half, fmt="none", ecolor=GREY, elinewidth=2, capsize=4)
+    ax.plot(table["macro-AP"], table.index, "o", color=BLUE, markersize=8)
     for y, value in enumerate(table["macro-AP"]):
         ax.annotate(f"{value:.2f}", (value, y), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=9)
     ax.set(title=title, xlabel="macro-AP (bar: 95% interval over resampled examples)", ylabel="", xlim=(0, 1))

@@ -12,9 +12,9 @@ from transformers import Trainer, TrainingArguments
 from helpers.data import label_matrix
 from helpers.metrics import decision_scores, macro_average_precision
 from helpers.models import load_model, load_tokenizer, to_probabilities
-from helpers.thresholds import tune_thresholds
+from helpers.thresholds import trusted_thresholds
 from helpers.tokenization import MultiLabelCollator, tokenize_splits
-from helpers.training import freeze_lower_layers, parameter_groups, pos_weights
+from helpers.training import ShuffledLengthGroupedSampler, freeze_lower_layers, parameter_groups, pos_weights
 
 
 def fine_tune(run):
@@ -74,7 +74,6 @@ def training_arguments(settings, compute, folder):
         per_device_eval_batch_size=settings.valid_batch_size,
         learning_rate=settings.learning_rate,
         warmup_steps=0.1,
-        train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -97,10 +96,11 @@ def compute_metrics(prediction):
 
 
 class WeightedTrainer(Trainer):
-    """A Trainer whose loss is binary cross-entropy with a weight for each label's positives.
+    """A Trainer with weighted positives in its loss, binary cross-entropy, and with the batches of `fit`.
 
     The loss is a sum over cells divided by `num_items_in_batch`, the number of cells (rows x labels) of all accumulated
-    batches: so two half batches give the gradient of one whole batch.
+    batches: so two half batches give the gradient of one whole batch. Batches hold texts of similar length, in random
+    order.
 
     Parameters
     ----------
@@ -123,6 +123,12 @@ class WeightedTrainer(Trainer):
             loss = total * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
+    def _get_train_sampler(self, train_dataset=None):
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        generator = torch.Generator().manual_seed(self.args.seed)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return ShuffledLengthGroupedSampler(size, lengths=lengths, generator=generator)
+
 
 def save_results(run, trainer, tokenizer, seconds):
     """Save what later notebooks need: validation predictions, scores and, last, the model folder with its thresholds.
@@ -131,8 +137,6 @@ def save_results(run, trainer, tokenizer, seconds):
 
     Returns the validation probabilities, float array of shape (n_examples, n_labels).
     """
-    # Grouping by length reorders the rows of predict(), too; row i of the result has to be row i of the data.
-    trainer.args.train_sampling_strategy = "random"
     output = trainer.predict(trainer.eval_dataset)
     part = run.splits["validation"]
     y_true, y_prob = label_matrix(part), to_probabilities(output.predictions)
@@ -141,5 +145,6 @@ def save_results(run, trainer, tokenizer, seconds):
     run.folder.save_predictions("validation", part["id"][:], y_true, y_prob)
     scores = {"macro-AP": macro_average_precision(y_true, y_prob), **decision_scores(y_true, y_prob)}
     run.folder.record("fine-tuned", "validation", scores, seconds)
-    run.folder.save_model(trainer.model, tokenizer, tune_thresholds(y_true, y_prob))
+    thresholds = trusted_thresholds(y_true, y_prob)["threshold"]
+    run.folder.save_model(trainer.model, tokenizer, thresholds)
     return y_prob

@@ -5,6 +5,7 @@ import shutil
 import time
 from contextlib import nullcontext
 from itertools import islice
+from math import ceil
 
 import numpy as np
 import torch
@@ -108,9 +109,12 @@ def freeze_lower_layers(model):
 
 
 def optimizer_and_schedule(model, learning_rate, steps):
-    """AdamW over `parameter_groups`, and its schedule: warm-up over a tenth of the steps, then linear decay to 0."""
+    """AdamW over `parameter_groups`, and its schedule: warm-up over a tenth of the steps, then linear decay to 0.
+
+    The Trainer rounds the warm-up's steps in the same way.
+    """
     optimizer = torch.optim.AdamW(parameter_groups(model, learning_rate), fused=True)
-    return optimizer, get_linear_schedule_with_warmup(optimizer, round(0.1 * steps), steps)
+    return optimizer, get_linear_schedule_with_warmup(optimizer, ceil(0.1 * steps), steps)
 
 
 class ShuffledLengthGroupedSampler(LengthGroupedSampler):

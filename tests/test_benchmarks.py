@@ -93,7 +93,7 @@ def test_frozen_layers_computed_once_change_nothing_but_the_time(benchmark, smal
     assert np.array_equal(before, after)
 
 
-@pytest.mark.parametrize("name", ["recipes", "training", "learning_curve"])
+@pytest.mark.parametrize("name", ["recipes", "training", "learning_curve", "intervals", "thresholds"])
 def test_results_that_a_notebook_reads_name_their_date_machine_and_versions(name):
     table = benchmark_results(name)
     assert table[["date", "machine", "versions"]].notna().all(axis=None)
@@ -107,6 +107,13 @@ def test_the_committed_recipes_are_whole(benchmark):
     final = steps[steps["split"] == "test"]
     assert set(final["model"]) == {recipes.COURSE, "+ mean pooling"}, "steps are chosen on validation alone"
     assert final.groupby(["model", "dataset"])["seed"].nunique().tolist() == [len(recipes.SEEDS)] * 6
+
+
+def test_the_committed_thresholds_are_those_of_five_seeds(benchmark):
+    table = benchmark_results("thresholds")
+    rules = set(benchmark("thresholds").rules(np.eye(2, dtype=int)[[0, 1, 0]], np.full((3, 2), 0.4)))
+    for _, rows in table.groupby(["dataset", "scored on"]):
+        assert rows.groupby("rule")["seed"].nunique().to_dict() == dict.fromkeys(rules, 5)
 
 
 def test_missing_results_say_how_to_make_them():

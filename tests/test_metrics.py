@@ -44,10 +44,65 @@ def test_resampling_equals_scoring_the_resampled_rows(arrays):
 
 def test_the_interval_holds_the_score_and_shrinks_with_more_examples(arrays):
     y_true, y_prob = arrays
-    low, high = metrics.interval(metrics.resampled_macro_ap(y_true, y_prob))
-    assert low < metrics.macro_average_precision(y_true, y_prob) < high
-    more = metrics.interval(metrics.resampled_macro_ap(np.tile(y_true, (9, 1)), np.tile(y_prob, (9, 1))))
+    score = metrics.macro_average_precision(y_true, y_prob)
+    low, high = metrics.interval(metrics.resampled_macro_ap(y_true, y_prob), score)
+    assert low < score < high
+    more = metrics.interval(metrics.resampled_macro_ap(np.tile(y_true, (9, 1)), np.tile(y_prob, (9, 1))), score)
     assert more[1] - more[0] < 0.5 * (high - low)
+
+
+def test_the_interval_is_the_plain_one_around_the_median_and_moves_away_from_the_bias():
+    draws = np.random.default_rng(0).normal(0.6, 0.05, 20_000)
+    plain = np.quantile(draws, [0.025, 0.975])
+    assert metrics.interval(draws) == pytest.approx(plain)
+    assert metrics.interval(draws, np.median(draws)) == pytest.approx(plain, abs=1e-3)
+    low, high = metrics.interval(draws, 0.57)  # the draws lie too high
+    assert low < plain[0] - 0.02
+    assert high < plain[1] - 0.02
+    assert low < 0.57 < high
+    assert metrics.interval(np.append(draws, np.nan), 0.57) == (low, high)
+    assert metrics.interval(draws, 0.9)[1] == draws.max(), "never outside the draws"
+    assert np.isnan(metrics.interval(np.full(5, np.nan), 0.5)).all()
+
+
+def test_the_corrected_interval_holds_the_truth_more_often():
+    """Twenty labels of some ten positives: the truth is known, since the examples are drawn from it."""
+    rng = np.random.default_rng(0)
+
+    def examples(n, n_labels):
+        y_true = (rng.random((n, n_labels)) < 0.05).astype(int)
+        return y_true, 1 / (1 + np.exp(-rng.normal(2.0 * y_true)))
+
+    truth, hits = metrics.macro_average_precision(*examples(200_000, 1)), {"plain": 0, "corrected": 0}
+    for _ in range(60):
+        y_true, y_prob = examples(200, 20)
+        draws = metrics.resampled_macro_ap(y_true, y_prob, n_draws=300)
+        for kind, point in (
+            ("plain", np.median(draws)),
+            ("corrected", metrics.macro_average_precision(y_true, y_prob)),
+        ):
+            low, high = metrics.interval(draws, point)
+            hits[kind] += low <= truth <= high
+    assert hits["corrected"] > hits["plain"] + 6
+    assert hits["corrected"] > 0.7 * 60
+
+
+def test_resampling_in_chunks_changes_nothing(arrays, monkeypatch):
+    whole = metrics.resampled_macro_ap(*arrays, n_draws=50)
+    monkeypatch.setattr(metrics, "CELLS", 80 * 7)
+    assert np.array_equal(metrics.resampled_macro_ap(*arrays, n_draws=50), whole)
+
+
+def test_differences_are_those_of_the_same_draws(arrays):
+    y_true, y_prob = arrays
+    predictions = {"model": y_prob, "the same": y_prob, "nothing": np.zeros_like(y_prob)}
+    table = metrics.differences(y_true, predictions, "model")
+    assert table.index.tolist() == ["the same", "nothing"]
+    assert table.loc["the same", ["difference", "low", "high"]].tolist() == [0, 0, 0]
+    assert table["verdict"].tolist() == ["can't be told apart", "leads"]
+    score = metrics.macro_average_precision(y_true, y_prob)
+    assert table.loc["nothing", "difference"] == pytest.approx(score - y_true.mean())
+    assert metrics.differences(y_true, predictions, "nothing").loc["model", "verdict"] == "trails"
 
 
 def test_hamming_score_by_hand_and_against_jaccard(arrays):
@@ -79,6 +134,9 @@ def test_per_label_table_and_compare(arrays):
     assert table["threshold"].tolist() == [0.5, 0.4, 0.3, 0.2]
     both = metrics.compare(y_true, {"model": y_prob, "all zeros": np.zeros_like(y_prob)})
     assert both.loc["model", "macro-AP"] > both.loc["all zeros", "macro-AP"]
+    score = metrics.macro_average_precision(y_true, y_prob)
+    low, high = metrics.interval(metrics.resampled_macro_ap(y_true, y_prob), score)
+    assert both.loc["model", ["macro-AP", "low", "high"]].tolist() == [score, low, high]
     assert both.loc["all zeros", "F1 macro"] == 0
 
 

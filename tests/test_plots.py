@@ -35,6 +35,12 @@ def test_what_is_drawn_is_what_was_given():
         "b": 9,
     }
     ax = plots.model_scores(TABLE)
-    assert sorted(ax.lines[0].get_xdata()) == [0.2, 0.6]
+    points = next(line for line in ax.lines if line.get_marker() == "o")
+    assert sorted(points.get_xdata()) == [0.2, 0.6]
+    bars = [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()]
+    assert np.allclose(sorted(bars), [[0.1, 0.3], [0.5, 0.7]])
+    off = TABLE.assign(low=[0.25, 0.5])  # an interval need not hold its point: it is drawn where it is
+    bars = [segment[:, 0].tolist() for segment in plots.model_scores(off).collections[0].get_segments()]
+    assert np.allclose(sorted(bars), [[0.25, 0.3], [0.5, 0.7]])
     assert any("33.3%" in text.get_text() for text in plots.lengths(*CASES["lengths"]).texts)
     plt.close("all")

@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import changed
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from helpers import models, trainer
+from helpers import models, trainer, training
 from helpers.data import label_matrix
 from helpers.device import seed_everything
 from helpers.settings import ParameterError
@@ -43,7 +44,6 @@ def one_step(run, per_device, accumulate):
         gradient_accumulation_steps=accumulate,
         max_steps=1,
         max_grad_norm=0.0,
-        train_sampling_strategy="sequential",
         eval_strategy="no",
         save_strategy="no",
         load_best_model_at_end=False,
@@ -63,7 +63,10 @@ def test_two_accumulated_half_batches_equal_one(small_run):
     assert torch.allclose(whole, halves, atol=1e-6)
 
 
-def test_the_trainer_learns_and_files_predictions_under_their_rows(small_run):
+def test_the_trainer_learns_and_files_predictions_under_their_rows(small_run, monkeypatch):
+    asked = []
+    answer = pd.DataFrame({"threshold": [0.25, 0.5, 0.75]})
+    monkeypatch.setattr(trainer, "trusted_thresholds", lambda *arrays: asked.extend(arrays) or answer)
     small_run = changed(small_run, epochs=20, learning_rate=5e-3, freeze=False)  # random layers know nothing
     folder = trainer.fine_tune(small_run)
     assert (folder / "model.safetensors").exists()
@@ -72,6 +75,9 @@ def test_the_trainer_learns_and_files_predictions_under_their_rows(small_run):
     scores = small_run.folder.scores().set_index(["model", "metric"])["value"]
     assert scores["fine-tuned", "macro-AP"] > y_true.mean() + 0.2
     again = models.load_model(folder).eval()
+    assert np.array_equal(asked[0], y_true)
+    assert np.allclose(asked[1], y_prob)
+    assert [again.config.thresholds[name] for name in small_run.label_names] == [0.25, 0.5, 0.75]
     valid = small_run.splits["validation"]
     tokenized = tokenize_splits(small_run.splits, models.load_tokenizer(folder), small_run.settings.max_len)[
         "validation"
@@ -102,3 +108,47 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_training(small_run, t
     monkeypatch.setattr(trainer, "build_trainer", lambda *_: pytest.fail("time was spent on training"))
     with pytest.raises(ParameterError, match=r"OUTPUT_DIR .* cannot be written \(.*\); choose another folder"):
         trainer.fine_tune(small_run)
+
+
+def test_five_steps_of_the_trainer_are_five_steps_of_the_loop(small_run):
+    """The same batches, losses and weights, step by step: fp32, no dropout."""
+    run = changed(small_run, epochs=1, seed=3)
+    built = build(run, max_steps=5, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
+    library, own = built.model, models.DistilBERTClass(run.checkpoint, 3, dropout=0.0)
+    own.encoder.load_state_dict(library.distilbert.state_dict())
+    own.pre_classifier.load_state_dict(library.pre_classifier.state_dict())
+    own.classifier.load_state_dict(library.classifier.state_dict())
+    for module in own.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    losses, compute_loss = [], built.compute_loss
+
+    def watched(*args, **kwargs):
+        loss = compute_loss(*args, **kwargs)
+        losses.append(loss.item())
+        return loss
+
+    built.compute_loss = watched
+    built.train()
+    tokenizer = models.load_tokenizer(run.checkpoint)
+    loader = training.make_loader(run.splits["train"], tokenizer, run.settings, train=True)
+    optimizer, scheduler = training.optimizer_and_schedule(own, run.settings.learning_rate, steps=5)
+    batches = list(loader)[:5]
+    loop = [
+        training.train_one_epoch(own, [batch], optimizer, scheduler, built.pos_weight, run.compute) for batch in batches
+    ]
+    assert losses == pytest.approx(loop, abs=1e-5)
+    assert max(loop) - min(loop) > 1e-3, "the steps differ"
+    ours, theirs = own.classifier.weight, library.classifier.weight
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_both_trainings_warm_up_for_the_same_number_of_steps(small_run):
+    built = build(small_run)
+    for steps in (5, 12, 15, 168, 279, 280, 375):
+        model = models.DistilBERTClass(small_run.checkpoint, 3)
+        _, scheduler = training.optimizer_and_schedule(model, 1.0, steps)
+        warm_up = built.args.get_warmup_steps(steps)
+        rate = scheduler.lr_lambdas[0]
+        assert rate(warm_up) == 1
+        assert rate(warm_up - 1) < 1

@@ -71,17 +71,16 @@ from helpers.data import label_matrix
 from helpers.metrics import (
     compare,
     decision_scores,
-    interval,
+    differences,
     macro_average_precision,
     per_label_table,
-    resampled_macro_ap,
 )
 from helpers.models import to_probabilities
 from helpers.notebooks import expect
 from helpers.runtime import start_run
 from helpers.tokenization import MultiLabelCollator, tokenize_splits
 from helpers.trainer import save_results
-from helpers.training import freeze_lower_layers, parameter_groups, pos_weights
+from helpers.training import ShuffledLengthGroupedSampler, freeze_lower_layers, parameter_groups, pos_weights
 
 # %% [markdown]
 # `start_run` checks the parameters, reads the data, picks device and precision, and seeds everything. What it settled on, and where each value came from:
@@ -130,9 +129,8 @@ pd.DataFrame(
 
 # %%
 tokenizer = models.load_tokenizer(run.checkpoint)
-model = models.load_model(run.checkpoint, run.label_names, attn_implementation=compute.attention).to(
-    compute.device
-)
+model = models.load_model(run.checkpoint, run.label_names, attn_implementation=compute.attention)
+model = model.to(compute.device)
 print(type(model).__name__, model.config.problem_type, model.config.id2label)
 
 # %% [markdown]
@@ -171,8 +169,8 @@ weights = pd.DataFrame(
     {
         "n_pos": n_pos.astype(int),
         "balanced, n / (2 n_pos)": balanced,
-        "n_neg / n_pos": pos_weights(y_train, power=1, cap=np.inf).numpy(),
-        "sqrt(n_neg / n_pos)": pos_weights(y_train, cap=np.inf).numpy(),
+        "n_neg / n_pos": pos_weights(y_train, power=1, cap=np.inf).double().numpy(),
+        "sqrt(n_neg / n_pos)": pos_weights(y_train, cap=np.inf).double().numpy(),
     },
     index=run.label_names,
 )
@@ -189,9 +187,11 @@ pos_weight = pos_weights(y_train, run.label_names)
 
 # %% [markdown]
 # ## A Trainer with that loss
-# One method changes. Two details decide whether it is right:
+# Two methods change. In `compute_loss`, two details decide whether it is right:
 # - the labels are used here and not passed to the model, which would compute its own unweighted loss for nothing;
 # - with gradient accumulation the Trainer passes `num_items_in_batch`, the number of cells in *all* accumulated batches. A **sum divided by that number** makes two half batches equal to a whole one; a mean would make the gradient grow with the number of batches.
+#
+# The other method says which texts form a batch. The Trainer's own `train_sampling_strategy="group_by_length"` hands them out from long to short, several times an epoch, and orders the rows of `predict()` in the same way, so that probabilities end up with other texts. Here it is the shuffled sampler of notebook 3, for training only. With rate and schedule alike, five steps of this Trainer are five steps of notebook 3's loop, to the fifth digit of the loss; a test of the course compares them.
 
 
 # %%
@@ -212,6 +212,12 @@ class WeightedTrainer(Trainer):
             loss = total * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
+    def _get_train_sampler(self, train_dataset=None):
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        generator = torch.Generator().manual_seed(self.args.seed)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return ShuffledLengthGroupedSampler(size, lengths=lengths, generator=generator)
+
 
 # %% [markdown]
 # ## What to watch while training
@@ -226,7 +232,7 @@ def compute_metrics(prediction):
 
 # %% [markdown]
 # ## The arguments
-# Evaluate and save once an epoch, keep the best by macro-AP, tell no service about it (`report_to="none"`). Batches hold texts of similar length, as in notebook 2.
+# Evaluate and save once an epoch, keep the best by macro-AP, tell no service about it (`report_to="none"`). The rate warms up over a tenth of the steps and decays to zero, as in notebook 3.
 
 
 # %%
@@ -238,7 +244,6 @@ def training_arguments(settings, compute, folder):
         per_device_eval_batch_size=settings.valid_batch_size,
         learning_rate=settings.learning_rate,
         warmup_steps=0.1,
-        train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -309,7 +314,7 @@ best = by_epoch["eval_macro_ap"].fillna(-1).idxmax()
 print(f"best epoch: {best:.0f} of {settings.epochs}, macro-AP {by_epoch.loc[best, 'eval_macro_ap']:.3f}")
 
 # %% [markdown]
-# `save_results` stores what the next notebooks need: the validation probabilities, the scores, and the model folder with its tokenizer and the thresholds that notebook 5 explains. It switches the grouping by length off first: with it, `predict()` returns the *validation* rows in another order, too, and every probability would be filed under another text. The scores the Trainer prints don't show that, since it reorders the labels alike.
+# `save_results` stores what the next notebooks need: the validation probabilities, the scores, and the model folder with its tokenizer and the thresholds that notebook 5 explains. Before it saves, it makes sure that row *i* of the prediction is row *i* of the data.
 
 # %%
 seconds = {"fine-tuned": time.perf_counter() - start}
@@ -363,19 +368,14 @@ table[["macro-AP", "low", "high", "subset accuracy", "F1 macro", "seconds"]].rou
 # *All zeros* has a subset accuracy that looks respectable, where most texts carry no label at all; its macro-AP shows what it is. Whether the fine-tuned model is really ahead of the two serious baselines, the same resampled texts tell:
 
 # %%
-draws = {name: resampled_macro_ap(y_valid, y_prob) for name, y_prob in predictions.items()}
-for name in ("label prior", "TF-IDF + LR", "frozen + LR"):
-    difference = table.loc["fine-tuned", "macro-AP"] - table.loc[name, "macro-AP"]
-    low, high = interval(draws["fine-tuned"] - draws[name])
-    verdict = "leads" if low > 0 else "trails" if high < 0 else "cannot be told apart from it"
-    print(f"against {name:<12}{difference:+.3f} (95%: {low:+.3f} to {high:+.3f}): {verdict}")
 ahead = table.loc["fine-tuned", "macro-AP"] > table.loc["label prior", "macro-AP"] + 0.1
 expect(ahead, "the fine-tuned model ranks far better than the label prior", settings)
+differences(y_valid, predictions, "fine-tuned").round(3)
 
 # %% [markdown]
 # The fine-tuned model's epoch was chosen on these validation texts, on the built-in data its recipe as well; the baselines had no such choice. The test split of notebook 5 will tell how much that was worth.
 #
-# Intervals this wide are the honest answer of a small validation set with few positives per label, and a mean in which a label with seven positives counts as much as the commonest. If the verdict is "cannot be told apart", the cheaper model is a good choice until there are more data.
+# Intervals this wide are the honest answer of a small validation set with few positives per label, and a mean in which a label with seven positives counts as much as the commonest. If the verdict is "can't be told apart", the cheaper model is a good choice until there are more data.
 
 # %% [markdown]
 # ## What weights do to probabilities
