@@ -1,4 +1,4 @@
-"""Score against training rows: TF-IDF, frozen encoder and fine-tuning on the film plots, three draws of rows each.
+"""Score against training rows: linear SVM, frozen encoder and fine-tuning on the film plots, three draws of rows each.
 
 python benchmarks/learning_curve.py
 
@@ -51,7 +51,7 @@ def main():
             train = run.splits["train"].select(order[:size])
             texts, y_train, new_texts = train["text"][:], label_matrix(train), valid["text"][:]
             predictions = {
-                "TF-IDF + LR": models.tfidf_regression(texts, y_train, new_texts),
+                "linear SVM": models.linear_svm(texts, y_train, new_texts),
                 "frozen + LR": models.frozen_regression(
                     texts, y_train, new_texts, run.checkpoint, run.settings.max_len, run.compute
                 ),

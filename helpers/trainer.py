@@ -66,7 +66,7 @@ def build_trainer(run, model, tokenizer, pos_weight, folder, **arguments):
 
 
 def training_arguments(settings, compute, folder):
-    """The course's TrainingArguments: offline, silent, best epoch by validation macro-AP, batches grouped by length."""
+    """The course's TrainingArguments: offline, silent, and the best epoch by validation macro-AP."""
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,

@@ -56,7 +56,7 @@ def test_embeddings_keep_the_order_and_ignore_the_batch(small_checkpoint):
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["all_zeros", "label_prior", "tfidf_regression", "frozen_regression"])
+@pytest.mark.parametrize("name", ["all_zeros", "label_prior", "tfidf_regression", "linear_svm", "frozen_regression"])
 def test_baselines_give_probabilities_also_for_labels_that_never_vary(name, small_checkpoint):
     y_train = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [1, 0, 1], [0, 0, 1]], dtype=np.float32)
     more = (str(small_checkpoint),) if name == "frozen_regression" else ()
@@ -68,10 +68,35 @@ def test_baselines_give_probabilities_also_for_labels_that_never_vary(name, smal
         assert (y_prob[:, 2] == 1).all()
 
 
-def test_tfidf_learns_a_telling_word_and_survives_texts_without_words():
+@pytest.mark.parametrize("baseline", [models.tfidf_regression, models.linear_svm])
+def test_counting_words_learns_a_telling_word_and_survives_texts_without_words(baseline):
     y_train = np.array([[1, 0], [0, 1]] * 10, dtype=np.float32)
-    y_prob = models.tfidf_regression(["good thing", "bad thing"] * 10, y_train, ["good", "bad"])
+    y_prob = baseline(["good thing", "bad thing"] * 10, y_train, ["good", "bad"])
     assert y_prob[0, 0] > 0.5 > y_prob[0, 1]
     assert y_prob[1, 1] > 0.5 > y_prob[1, 0]
     with pytest.warns(UserWarning, match="no words"):
-        models.tfidf_regression(["?", "!"] * 10, y_train, ["?"])
+        prior = baseline(["?", "!"] * 10, y_train, ["?"])
+    assert prior.tolist() == [[0.5, 0.5]]
+
+
+def test_the_svm_ranks_as_its_scores_do_reads_pieces_of_words_and_is_calibrated():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+    from sklearn.svm import LinearSVC
+
+    rng = np.random.default_rng(0)
+    stems = np.array(["walk", "talk", "sing", "read"])
+    texts = [" ".join(rng.choice(stems, 6)) + (" unwalkable" if i % 3 == 0 else " tea") for i in range(300)]
+    flipped = rng.random(300) < 0.1
+    y_train = np.column_stack([(np.arange(300) % 3 == 0) ^ flipped, np.arange(300) == 7]).astype(np.float32)
+    new = texts[:50] + ["unwalkableness"]
+    y_prob = models.linear_svm(texts, y_train, new)
+    assert y_prob[-1, 0] > 0.5, "a word it has never met, by its pieces"
+    assert abs(y_prob[:50, 0].mean() - y_train[:50, 0].mean()) < 0.1
+    assert np.allclose(y_prob[:, 1], 1 / 300), "a single positive"
+    union = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+    )
+    scores = LinearSVC().fit(union.fit_transform(texts), y_train[:, 0]).decision_function(union.transform(new))
+    assert (np.argsort(scores, kind="stable") == np.argsort(y_prob[:, 0], kind="stable")).all()

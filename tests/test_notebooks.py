@@ -87,7 +87,7 @@ def test_the_fine_tuned_model_has_learned(notebook, dataset, executed, artefacts
     fine_tuned = table[notebook, dataset, "validation", "fine-tuned", "macro-AP"]
     for trivial in ("all zeros", "label prior"):
         assert fine_tuned > table[notebook, dataset, "validation", trivial, "macro-AP"] + MARGIN
-    for baseline in ("TF-IDF + LR", "frozen + LR"):
+    for baseline in ("linear SVM", "frozen + LR"):
         assert 0 < table[notebook, dataset, "validation", baseline, "macro-AP"] <= 1
 
 

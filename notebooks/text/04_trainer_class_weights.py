@@ -323,14 +323,14 @@ checkpoints.cleanup()
 
 # %% [markdown]
 # ## Was it worth it?
-# The four baselines of notebook 3, on these data:
+# The baselines of notebook 3, on these data:
 
 # %%
 texts, new_texts = train["text"][:], valid["text"][:]
 baselines = {
     "all zeros": lambda: models.all_zeros(texts, y_train, new_texts),
     "label prior": lambda: models.label_prior(texts, y_train, new_texts),
-    "TF-IDF + LR": lambda: models.tfidf_regression(texts, y_train, new_texts),
+    "linear SVM": lambda: models.linear_svm(texts, y_train, new_texts),
     "frozen + LR": lambda: models.frozen_regression(
         texts, y_train, new_texts, run.checkpoint, settings.max_len, compute
     ),

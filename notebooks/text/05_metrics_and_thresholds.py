@@ -329,7 +329,7 @@ texts, y_train, new_texts = train["text"][:], label_matrix(train), test["text"][
 answers = {
     "all zeros": models.all_zeros(texts, y_train, new_texts),
     "label prior": models.label_prior(texts, y_train, new_texts),
-    "TF-IDF + LR": models.tfidf_regression(texts, y_train, new_texts),
+    "linear SVM": models.linear_svm(texts, y_train, new_texts),
     "frozen + LR": models.frozen_regression(
         texts, y_train, new_texts, run.checkpoint, run.settings.max_len, run.compute
     ),
@@ -356,7 +356,7 @@ differences(y_test, answers, "fine-tuned").round(3)
 # %% [markdown]
 # If the fine-tuned model stands lower here than on validation, two things are at work. Its epoch was chosen on validation, on the built-in data its recipe as well, which flatters it there. And a macro mean over rare labels, each resting on a handful of texts, moves a lot from one split to another.
 #
-# If counting words does better, look at the data before blaming the model. The built-in comments were written by a language model, and such writers come back to the same turns of phrase: a gift to TF-IDF, less so on what people write. A simple model that wins is the one to use.
+# If counting words and pieces of words does better, look at the data before blaming the model. The built-in comments were written by a language model, and such writers come back to the same turns of phrase: a gift to a model that counts, less so on what people write. A simple model that wins is the one to use.
 
 # %% [markdown]
 # ## In short
