@@ -1,7 +1,7 @@
 """Assign the column `split` of the two data sets: python data/make_splits.py
 
-Stratified over label combinations by helpers.data.split_rows with its fixed seed, so that running it again changes
-nothing.
+Stratified over labels (iterative stratification) by helpers.data.split_rows with its fixed seed, so that running it
+again changes nothing.
 """
 
 import pandas as pd
