@@ -6,8 +6,7 @@ The one form is a `datasets.DatasetDict` with the splits train, validation and t
 - `text` (str),
 - `labels`: float32, one 0 or 1 for each label, in a fixed order,
 - `label_ids`: the positions of the labels that are present; its ClassLabel feature carries the label names, so that
-they
-  survive saving, mapping and selecting.
+  they survive saving, mapping and selecting.
 
 `helpers.reading` reads and checks what comes in.
 """

@@ -204,8 +204,8 @@ def differences(y_true, predictions, model):
 
     Returns
     -------
-    pandas.DataFrame, a row another model: difference, its 95% interval (low, high) and a verdict; where the interval
-    holds 0, the two can't be told apart.
+    pandas.DataFrame, a row another model: difference, its 95% interval (low, high), and how the model stands on these
+    texts. That is of one training of each: how far another seed would move it, the interval does not know.
     """
     draws = {name: resampled_macro_ap(y_true, y_prob) for name, y_prob in predictions.items()}
     points = {name: macro_average_precision(y_true, y_prob) for name, y_prob in predictions.items()}
@@ -214,6 +214,6 @@ def differences(y_true, predictions, model):
         if name != model:
             point = points[model] - points[name]
             low, high = interval(draws[model] - draws[name])
-            verdict = "leads" if low > 0 else "trails" if high < 0 else "can't be told apart"
-            rows[name] = [point, low, high, verdict]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high", "verdict"])
+            where = "ahead" if low > 0 else "behind" if high < 0 else "can't be told apart"
+            rows[name] = [point, low, high, where]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high", "on these texts"])

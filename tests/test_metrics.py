@@ -99,10 +99,10 @@ def test_differences_are_those_of_the_same_draws(arrays):
     table = metrics.differences(y_true, predictions, "model")
     assert table.index.tolist() == ["the same", "nothing"]
     assert table.loc["the same", ["difference", "low", "high"]].tolist() == [0, 0, 0]
-    assert table["verdict"].tolist() == ["can't be told apart", "leads"]
+    assert table["on these texts"].tolist() == ["can't be told apart", "ahead"]
     score = metrics.macro_average_precision(y_true, y_prob)
     assert table.loc["nothing", "difference"] == pytest.approx(score - y_true.mean())
-    assert metrics.differences(y_true, predictions, "nothing").loc["model", "verdict"] == "trails"
+    assert metrics.differences(y_true, predictions, "nothing").loc["model", "on these texts"] == "behind"
 
 
 def test_hamming_score_by_hand_and_against_jaccard(arrays):

@@ -23,20 +23,16 @@ import importlib, os, subprocess, sys
 VERSION = "0.2.0"
 ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
 try:
-    import helpers
-except ImportError:
-    helpers = None
-if getattr(helpers, "__version__", None) != VERSION:
-    clone = ".." if os.path.exists("../helpers/runtime.py") else None
-    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    assert importlib.import_module("helpers").__version__ == VERSION
+except (ImportError, AttributeError, AssertionError):
+    source = os.environ.get("MULTILABEL_COURSE", ".." if os.path.exists("../helpers/runtime.py") else ADDRESS)
     command = [sys.executable, "-m", "pip", "install", "--quiet", source]
     if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
-        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}") from None
     sys.modules.pop("helpers", None)
     importlib.invalidate_caches()
-    helpers = importlib.import_module("helpers")
-in_the_way = getattr(helpers, "__version__", None) != VERSION
-assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+helpers = importlib.import_module("helpers")
+assert getattr(helpers, "__version__", None) == VERSION, f"another helpers is in the way: {helpers.__file__}"
 
 # %% [markdown]
 # The parameters. Change them here, or let papermill do it from outside. They are the same in every notebook; `None` means the profile's value; `start_run` prints it.

@@ -23,20 +23,16 @@ import importlib, os, subprocess, sys
 VERSION = "0.2.0"
 ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
 try:
-    import helpers
-except ImportError:
-    helpers = None
-if getattr(helpers, "__version__", None) != VERSION:
-    clone = ".." if os.path.exists("../helpers/runtime.py") else None
-    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    assert importlib.import_module("helpers").__version__ == VERSION
+except (ImportError, AttributeError, AssertionError):
+    source = os.environ.get("MULTILABEL_COURSE", ".." if os.path.exists("../helpers/runtime.py") else ADDRESS)
     command = [sys.executable, "-m", "pip", "install", "--quiet", source]
     if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
-        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}") from None
     sys.modules.pop("helpers", None)
     importlib.invalidate_caches()
-    helpers = importlib.import_module("helpers")
-in_the_way = getattr(helpers, "__version__", None) != VERSION
-assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+helpers = importlib.import_module("helpers")
+assert getattr(helpers, "__version__", None) == VERSION, f"another helpers is in the way: {helpers.__file__}"
 
 # %% [markdown]
 # The parameters. Change them here, or let papermill do it from outside. They are the same in every notebook; `None` means the profile's value; `start_run` prints it.
@@ -143,6 +139,7 @@ baselines = {
         texts, y_train, new_texts, run.checkpoint, settings.max_len, compute
     ),
 }
+
 # %% [markdown]
 # Each is asked for probabilities on the validation texts, and timed:
 
@@ -527,6 +524,7 @@ for _ in range(101):
     rates.append(scheduler.get_last_lr())
     optimizer.step()  # without gradients it changes nothing
     scheduler.step()
+
 # %% [markdown]
 # Each group's rate, in a training of a hundred steps:
 
@@ -650,6 +648,7 @@ ax = plots.model_scores(table)
 # %%
 table.loc[["fine-tuned"]].round(3)
 
+
 # %% [markdown]
 # The fine-tuned model has a small advantage here: its best epoch was picked on these very texts. Overlapping bars settle nothing: the models are scored on the same texts, and easy texts lift them all. What counts is the *difference* on the same resampled texts:
 
@@ -663,9 +662,11 @@ def differences(y_true, predictions, model):
         if name != model:
             point = points[model] - points[name]
             low, high = interval(draws[model] - draws[name])
-            verdict = "leads" if low > 0 else "trails" if high < 0 else "can't be told apart"
-            rows[name] = [point, low, high, verdict]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "low", "high", "verdict"])
+            where = "ahead" if low > 0 else "behind" if high < 0 else "can't be told apart"
+            rows[name] = [point, low, high, where]
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["difference", "low", "high", "on these texts"]
+    )
 
 
 # %% [markdown]
@@ -711,7 +712,7 @@ shown[names.values()].fillna("").rename_axis(columns=None)
 # %% [markdown]
 # The frozen encoder is beaten everywhere, by more than the spread over seeds. The linear SVM, which takes two seconds, is another matter. On GoEmotions the recipe leads it by 0.06 and more, on validation and on test. On the film plots it leads by 0.04 on validation and trails by 0.01 on test; on the comments it leads by 0.03 on validation, which is its spread, and trails by more than 0.06 on test.
 #
-# So on both built-in sets the lead does not survive the test split. The best epoch was picked on validation, on the film plots the recipe as well, which flatters. The rarest labels of the comments have seven to nine positives in each split, so that a few texts decide. And the built-in texts were written by a language model, which comes back to the same turns of phrase: a gift to a model that counts pieces of words, less so on what people write, as GoEmotions shows. A lead on one small split is not yet a lead.
+# So on both built-in sets the lead does not survive the test split. The best epoch was picked on validation, on the film plots the recipe as well, which flatters. The rarest labels of the comments have seven to nine positives in each split, so that a few texts decide. And the built-in texts were written by a language model, which may come back to the same turns of phrase, a gift to a model that counts pieces of words; people wrote GoEmotions, where the lead is clear. A lead on one small split is not yet a lead.
 #
 # Mean pooling is better than the first token in all six rows. On the film plots it is level with the SVM on test, on the comments it trails. If nothing forces you to use the library's class, take it.
 #
@@ -864,7 +865,7 @@ _ = ax.legend(title="")
 curve.pivot_table(index="rows", columns="model", values="macro-AP", sort=False).round(3)
 
 # %% [markdown]
-# Up to some 200 rows the frozen encoder with a logistic regression is ahead, and it takes seconds; from 400 on fine-tuning pays. The linear SVM, which knows no language but these rows, starts lowest, gains most with every doubling, and is level with the frozen encoder at the end. So with 200 rows: take the frozen encoder, above all if it was trained to represent sentences as this one was, and spend the time on labelling more rows. What the curve promises for the next doubling tells whether that is worth it. (The bands are one standard deviation over three draws.)
+# Up to some 200 rows the frozen encoder with a logistic regression is ahead, and it takes seconds; from 400 on fine-tuning pays. The linear SVM, which knows no language but these rows, starts lowest, gains most at every step, and is level with the frozen encoder at the end. So with 200 rows: take the frozen encoder, above all if it was trained to represent sentences as this one was, and spend the time on labelling more rows. What the curve promises for the next doubling tells whether that is worth it. (The bands are one standard deviation over three draws.)
 #
 # Few rows need more passes to make the same number of steps. When `EPOCHS` is not given, `start_run` sees to that: three passes, or as many as make some 150 steps, 20 at most.
 

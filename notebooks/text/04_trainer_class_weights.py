@@ -22,20 +22,16 @@ import importlib, os, subprocess, sys
 VERSION = "0.2.0"
 ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
 try:
-    import helpers
-except ImportError:
-    helpers = None
-if getattr(helpers, "__version__", None) != VERSION:
-    clone = ".." if os.path.exists("../helpers/runtime.py") else None
-    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    assert importlib.import_module("helpers").__version__ == VERSION
+except (ImportError, AttributeError, AssertionError):
+    source = os.environ.get("MULTILABEL_COURSE", ".." if os.path.exists("../helpers/runtime.py") else ADDRESS)
     command = [sys.executable, "-m", "pip", "install", "--quiet", source]
     if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
-        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}") from None
     sys.modules.pop("helpers", None)
     importlib.invalidate_caches()
-    helpers = importlib.import_module("helpers")
-in_the_way = getattr(helpers, "__version__", None) != VERSION
-assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+helpers = importlib.import_module("helpers")
+assert getattr(helpers, "__version__", None) == VERSION, f"another helpers is in the way: {helpers.__file__}"
 
 # %% [markdown]
 # The parameters. Change them here, or let papermill do it from outside. They are the same in every notebook; `None` means the profile's value; `start_run` prints it.
@@ -110,6 +106,7 @@ print(run)
 settings, compute, splits = run.settings, run.compute, run.splits
 train, valid = splits["train"], splits["validation"]
 y_train, y_valid = label_matrix(train), label_matrix(valid)
+
 # %% [markdown]
 # How many texts there are, and how often each label occurs:
 
@@ -145,6 +142,7 @@ batch = {
     name: tensor.to(compute.device)
     for name, tensor in collator([tokenized["train"][i] for i in range(min(8, len(train)))]).items()
 }
+
 # %% [markdown]
 # Its logits and loss:
 
@@ -375,7 +373,7 @@ differences(y_valid, predictions, "fine-tuned").round(3)
 # %% [markdown]
 # The fine-tuned model's epoch was chosen on these validation texts, on the built-in data its recipe as well; the baselines had no such choice. The test split of notebook 5 will tell how much that was worth.
 #
-# Intervals this wide are the honest answer of a small validation set with few positives per label, and a mean in which a label with seven positives counts as much as the commonest. If the verdict is "can't be told apart", the cheaper model is a good choice until there are more data.
+# Intervals this wide are the honest answer of a small validation set with few positives per label, and a mean in which a label with seven positives counts as much as the commonest. And all of it speaks of one training: another seed moves the fine-tuned model, too (notebook 3). Where two can't be told apart, the cheaper model is a good choice until there are more data.
 
 # %% [markdown]
 # ## What weights do to probabilities

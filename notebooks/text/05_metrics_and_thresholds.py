@@ -22,20 +22,16 @@ import importlib, os, subprocess, sys
 VERSION = "0.2.0"
 ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/tags/v{VERSION}.zip"
 try:
-    import helpers
-except ImportError:
-    helpers = None
-if getattr(helpers, "__version__", None) != VERSION:
-    clone = ".." if os.path.exists("../helpers/runtime.py") else None
-    source = os.environ.get("MULTILABEL_COURSE") or clone or ADDRESS
+    assert importlib.import_module("helpers").__version__ == VERSION
+except (ImportError, AttributeError, AssertionError):
+    source = os.environ.get("MULTILABEL_COURSE", ".." if os.path.exists("../helpers/runtime.py") else ADDRESS)
     command = [sys.executable, "-m", "pip", "install", "--quiet", source]
     if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
-        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}")
+        raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}") from None
     sys.modules.pop("helpers", None)
     importlib.invalidate_caches()
-    helpers = importlib.import_module("helpers")
-in_the_way = getattr(helpers, "__version__", None) != VERSION
-assert not in_the_way, f"another helpers is in the way: {helpers.__file__}; start in another folder"
+helpers = importlib.import_module("helpers")
+assert getattr(helpers, "__version__", None) == VERSION, f"another helpers is in the way: {helpers.__file__}"
 
 # %% [markdown]
 # The parameters. Change them here, or let papermill do it from outside. They are the same in every notebook; `None` means the profile's value; `start_run` prints it.
@@ -295,7 +291,7 @@ shown = rules[["0.5"]].groupby(keys).mean().map("{:.3f}".format)
 shown.join(gain.mean().map("{:+.3f}".format) + " ± " + half_width.map("{:.3f}".format))
 
 # %% [markdown]
-# Macro F1 at 0.5, and what the two rules gain over it: the mean over five seeds and the half-width of its 95% interval (Student's t). Measured on texts that had no part in the choice, the thresholds of highest F1 lose on the comments, where the rare labels have seven to nine positives in validation, by more than their interval; on the film plots they lose when chosen on a hundred texts; on GoEmotions they gain 0.015 on test, and on halves nothing that could be told. The mean of the course's rule on test is below that of 0.5 on none of the sets, nor above it by more than its interval; on a hundred film plots it loses 0.007. So its use is to do no harm: a model whose loss weighs the positives, as this one's, stands near 0.5 already, and a few hundred texts can't say much more. Where 0.5 is far off, for instance after training without weights, the gain is large and the rule lets it through.
+# Macro F1 at 0.5, and what the two rules gain over it: the mean over five seeds and the half-width of its 95% interval (Student's t). Measured on texts that had no part in the choice, the thresholds of highest F1 lose on the comments, where the rare labels have seven to nine positives in validation, by more than their interval; on the film plots they lose when chosen on a hundred texts; on GoEmotions they gain 0.015 on test, and on halves nothing that could be told. The mean of the course's rule on test is below that of 0.5 on none of the sets, nor above it by more than its interval; on a hundred film plots it loses 0.007. Its use here is to do no harm.
 
 # %% [markdown]
 # ## The test split, once
@@ -348,7 +344,7 @@ run.folder.record("fine-tuned, trusted thresholds", "test", final["trusted"])
 table[["macro-AP", "low", "high"]].round(3)
 
 # %% [markdown]
-# This table is the report: one score that ranks, an interval, and what costs nothing beside it. Overlapping bars are not a verdict; the differences on the same resampled texts are:
+# This table is the report: one score that ranks, an interval, and what costs nothing beside it. Overlapping bars settle nothing; the differences on the same resampled texts say more, of this one training:
 
 # %%
 differences(y_test, answers, "fine-tuned").round(3)
