@@ -6,8 +6,6 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "scikit-learn", "pandas", "pyarrow")
 
@@ -23,11 +21,6 @@ def machine():
         name = found[0] if found else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{name}, {os.cpu_count()} cores{gpu}"
-
-
-def by_length(part):
-    """A split in the order of its lengths: batches of it waste less on padding."""
-    return part.select(np.argsort([len(text) for text in part["text"]], kind="stable"))
 
 
 def save_results(name, table):

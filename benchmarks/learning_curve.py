@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from common import by_length, save_results
+from common import save_results
 
 from helpers import models, runtime, training
 from helpers.data import label_matrix
@@ -41,7 +41,7 @@ def fine_tuned(run, train, valid, steps, seed):
 
 def main():
     run = runtime.start_run("benchmark", "movies", valid_batch_size=64, output_dir="build")
-    valid = by_length(run.splits["validation"])
+    valid = run.splits["validation"]
     n_train = len(run.splits["train"])
     y_valid, steps = label_matrix(valid), 3 * -(-n_train // run.settings.train_batch_size)
     rows = []

@@ -3,31 +3,36 @@
 python benchmarks/recipes.py [GOEMOTIONS]    GOEMOTIONS: a folder with train.csv.gz, dev.csv.gz and test.csv.gz
 
 The ladder is climbed on the film plots, each step on top of the ones before; what counts there is the validation split.
-The course's recipe (COURSE), the same with mean pooling, counted words and the frozen encoder are scored on both
-built-in sets and, where the folder is given, on 2,000 of its training rows, on validation and test; the order of
-batches that transformers has, from long to short, on validation alone. Seconds are for training; a run beside other
-work takes longer, so read their median. One rule for all: the epoch with the best validation macro-AP; for F1, cuts
-tuned on validation. Results: results/recipes.csv.
+The course's recipe (COURSE) by the loop and by the Trainer, the same on the first token, counted words, the frozen
+encoder, and the blend of COURSE with counted words are scored on both built-in sets and, where the folder is given, on
+2,000 of its training rows, on validation and test; the order of batches that transformers has, from long to short, on
+validation alone. Seconds are for training (by the Trainer, with its validation); a run beside other work takes longer,
+so read their median. One rule for all: the epoch with the best validation macro-AP; for F1, cuts tuned on validation.
+Results: results/recipes.csv.
 """
 
+import io
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
-from common import by_length, save_results
+from common import save_results
 from transformers import get_constant_schedule, get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from helpers import models, runtime, training
+from helpers import models, runtime, trainer, training
 from helpers.data import label_matrix
 from helpers.device import seed_everything
 from helpers.metrics import decision_scores, macro_average_precision
 from helpers.quiet import quiet_loading
+from helpers.runtime import short_name
 from helpers.thresholds import tune_thresholds
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -61,7 +66,7 @@ STEPS = {
     "+ frozen lower layers": {"freeze": True},
     "+ mean pooling": {"mean_pooling": True},
 }
-COURSE = "+ frozen lower layers"
+FIRST_TOKEN, COURSE = list(STEPS)[-2:]
 LONG_TO_SHORT = ", batches from long to short"
 
 
@@ -73,27 +78,19 @@ def ladder():
     return recipes
 
 
-class MeanPooled(models.DistilBERTClass):
-    """The same model on the mean of the last states instead of the first."""
-
-    def forward(self, input_ids, attention_mask):
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        mean = (hidden * mask).sum(1) / mask.sum(1)
-        return self.classifier(self.dropout(torch.relu(self.pre_classifier(mean))))
-
-
 def train(recipe, run, splits, seed):
     """Train one model. Returns it with its best epoch's weights, and the seconds of training, without validation."""
     settings = replace(run.settings, train_batch_size=recipe.batch_size, seed=seed)
     tokenizer = models.load_tokenizer(run.checkpoint)
     y_train = label_matrix(splits["train"])
     seed_everything(seed)
-    kind = MeanPooled if recipe.mean_pooling else models.DistilBERTClass
     with quiet_loading():
-        model = kind(run.checkpoint, y_train.shape[1], attention=run.compute.attention).to(run.compute.device)
+        model = models.DistilBERTClass(run.checkpoint, y_train.shape[1], attention=run.compute.attention)
+    model.to(run.compute.device)
     if recipe.freeze:
         training.freeze_lower_layers(model)
+    if recipe.mean_pooling:
+        models.add_mean_pooling(model)
     sampler = training.ShuffledLengthGroupedSampler if recipe.shuffled else LengthGroupedSampler
     loader = training.make_loader(splits["train"], tokenizer, settings, train=True, sampler=sampler)
     valid_loader = training.make_loader(splits["validation"], tokenizer, settings, train=False)
@@ -120,13 +117,13 @@ def train(recipe, run, splits, seed):
 
 
 def open_run(dataset):
-    """A run on a data set, and its splits, the last two ordered by length; the test split is for the last table."""
+    """A run on a data set, and its splits; the test split is for the last table."""
     run = runtime.start_run("benchmark", "movies", dataset=str(dataset), valid_batch_size=64, output_dir="build")
     splits = run.splits
     return run, {
         "train": splits["train"],
-        "validation": by_length(splits["validation"]),
-        "test": by_length(run.final_test()),
+        "validation": splits["validation"],
+        "test": run.final_test(),
     }
 
 
@@ -149,14 +146,74 @@ def rows(name, model, seed, seconds, splits, predictions):
         }
 
 
+def loaders(run, splits, wanted):
+    """A DataLoader for each of the wanted splits, in the order of its rows."""
+    tokenizer = models.load_tokenizer(run.checkpoint)
+    return {split: training.make_loader(splits[split], tokenizer, run.settings, train=False) for split in wanted}
+
+
 def trained_rows(name, model_name, recipe, run, splits, wanted):
     """A row a seed and split."""
-    tokenizer = models.load_tokenizer(run.checkpoint)
-    loaders = {split: training.make_loader(splits[split], tokenizer, run.settings, train=False) for split in wanted}
+    batches = loaders(run, splits, wanted)
     for seed in SEEDS:
         model, seconds = train(recipe, run, splits, seed)
-        predictions = {split: training.validation(model, loaders[split], run.compute)[1] for split in wanted}
+        predictions = {split: training.validation(model, batches[split], run.compute)[1] for split in wanted}
         yield from rows(name, model_name, seed, seconds, splits, predictions)
+
+
+def course_predictions(name, run, splits, seed):
+    """(probabilities of validation and test, seconds of training) of the course's recipe; trained once, then kept."""
+    kept = Path("build") / f"benchmark-{short_name(name)}-{seed}-{run.folder.path.name[-10:]}.npz"
+    if not kept.exists():
+        model, seconds = train(ladder()[COURSE], run, splits, seed)
+        batches = loaders(run, splits, ("validation", "test"))
+        found = {split: training.validation(model, batch, run.compute)[1] for split, batch in batches.items()}
+        kept.parent.mkdir(exist_ok=True)
+        np.savez(kept, seconds=seconds, **found)
+    with np.load(kept) as found:
+        return {split: found[split] for split in ("validation", "test")}, float(found["seconds"])
+
+
+def course_rows(name, run, splits):
+    """The course's recipe, and its blend with counted words: a row a seed and split."""
+    texts, y_train = splits["train"]["text"][:], label_matrix(splits["train"])
+    svm = {split: models.linear_svm(texts, y_train, splits[split]["text"][:]) for split in ("validation", "test")}
+    for seed in SEEDS:
+        own, seconds = course_predictions(name, run, splits, seed)
+        reference = own["validation"], svm["validation"]
+        mixed = {split: models.blend([own[split], svm[split]], reference) for split in own}
+        yield from rows(name, COURSE, seed, seconds, splits, own)
+        yield from rows(name, "blend with linear SVM", seed, seconds, splits, mixed)
+
+
+def trainer_rows(name, run, splits):
+    """The course's recipe, trained by the Trainer: a row a seed and split."""
+    pos_weight = training.pos_weights(label_matrix(splits["train"]))
+    for seed in SEEDS:
+        seed_everything(seed)
+        ours = replace(run, settings=replace(run.settings, seed=seed, epochs=ladder()[COURSE].epochs))
+        with quiet_loading(), tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+            model = models.load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
+            training.freeze_lower_layers(model)
+            models.add_mean_pooling(model)
+            course = trainer.build_trainer(ours, model, models.load_tokenizer(run.checkpoint), pos_weight, folder)
+            seconds = course.train().metrics["train_runtime"]
+        predictions = {}
+        for split, batches in loaders(run, splits, ("validation", "test")).items():
+            library = Library(course.model)
+            predictions[split] = training.validation(library, batches, run.compute)[1]
+        yield from rows(name, COURSE + ", by the Trainer", seed, seconds, splits, predictions)
+
+
+class Library(torch.nn.Module):
+    """A classifier of transformers, called as ours are."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
 
 def baseline_rows(name, run, splits):
@@ -185,25 +242,24 @@ def some_goemotions(folder, target, n_train=2000, n_validation=2000):
 
 
 def main(goemotions=None):
-    both, table = ["validation", "test"], []
-    recipes = ladder()
-    ends = {name: recipes[name] for name in (COURSE, "+ mean pooling")}
-    fragile = "+ head at 10x the rate"
-    tried = {name + LONG_TO_SHORT: replace(recipes[name], shuffled=False) for name in (COURSE, fragile)}
-    run, splits = open_run("movies")
-    for name, recipe in {**recipes, **tried}.items():
-        table += trained_rows("movies", name, recipe, run, splits, both if name in ends else both[:1])
-    table += baseline_rows("movies", run, splits)
-    del tried[fragile + LONG_TO_SHORT]
+    table, recipes = [], ladder()
     with tempfile.TemporaryDirectory() as folder:
-        others = {"comments": "comments"}
+        sets = {"movies": "movies", "comments": "comments"}
         if goemotions:
-            others["goemotions, 2,000 rows"] = some_goemotions(goemotions, Path(folder) / "goemotions.csv")
-        for dataset, source in others.items():
+            sets["goemotions, 2,000 rows"] = some_goemotions(goemotions, Path(folder) / "goemotions.csv")
+        for name, source in sets.items():
             run, splits = open_run(source)
-            table += baseline_rows(dataset, run, splits)
-            for name, recipe in {**ends, **tried}.items():
-                table += trained_rows(dataset, name, recipe, run, splits, both if name in ends else both[:1])
+            table += baseline_rows(name, run, splits)
+            if name == "movies":
+                for step in list(recipes)[:-2]:
+                    table += trained_rows(name, step, recipes[step], run, splits, ["validation"])
+            table += trained_rows(name, FIRST_TOKEN, recipes[FIRST_TOKEN], run, splits, ["validation", "test"])
+            table += course_rows(name, run, splits)
+            table += trainer_rows(name, run, splits)
+            if name == "movies":
+                for step in ("+ head at 10x the rate", FIRST_TOKEN):
+                    recipe = replace(recipes[step], shuffled=False)
+                    table += trained_rows(name, step + LONG_TO_SHORT, recipe, run, splits, ["validation"])
             save_results("recipes", pd.DataFrame(table))
 
 

@@ -2,9 +2,9 @@
 
 python benchmarks/thresholds.py [GOEMOTIONS]    GOEMOTIONS: a folder with train.csv.gz, dev.csv.gz and test.csv.gz
 
-Models are trained with the course's recipe (COURSE in benchmarks/recipes.py). "halves": thresholds are chosen on one
-half of the validation rows and scored on the other, three divisions both ways; rules were compared by that.
-"test": chosen on all of validation, scored on test. Results: results/thresholds.csv.
+Models are trained with the course's recipe, or taken from a run of benchmarks/recipes.py. "halves": thresholds are
+chosen on one half of the validation rows and scored on the other, three divisions both ways; rules were compared by
+that. "test": chosen on all of validation, scored on test. Results: results/thresholds.csv.
 """
 
 import sys
@@ -16,25 +16,24 @@ import pandas as pd
 import recipes
 from common import save_results
 
-from helpers import models, training
+from helpers.data import label_matrix
 from helpers.metrics import decision_scores
-from helpers.thresholds import MIN_POSITIVES, trusted_thresholds, tune_thresholds
+from helpers.thresholds import trusted_thresholds, tune_thresholds
 
 
 def rules(y_true, y_prob):
     """Thresholds of each rule, arrays of shape (n_labels,), from validation data."""
     return {
         "0.5": np.full(y_true.shape[1], 0.5),
-        "highest F1": tune_thresholds(y_true, y_prob),
-        "highest F1, ten positives": tune_thresholds(y_true, y_prob, MIN_POSITIVES),
+        "highest F1": tune_thresholds(y_true, y_prob, min_positives=1),
+        "highest F1, ten positives": tune_thresholds(y_true, y_prob),
         "the course's": trusted_thresholds(y_true, y_prob)["threshold"].to_numpy(),
     }
 
 
 def scored(y_true, y_prob, thresholds):
-    """Macro F1 over the labels that have a positive."""
-    some = y_true.any(axis=0)
-    return decision_scores(y_true[:, some], y_prob[:, some], thresholds[some])["F1 macro"]
+    """Macro F1 over the labels that count."""
+    return decision_scores(y_true, y_prob, thresholds)["F1 macro"]
 
 
 def halves(y_true, y_prob):
@@ -52,16 +51,12 @@ def halves(y_true, y_prob):
 def measure(name, dataset):
     """A row a seed, rule and way of scoring."""
     run, splits = recipes.open_run(dataset)
-    tokenizer = models.load_tokenizer(run.checkpoint)
-    loaders = [
-        training.make_loader(splits[split], tokenizer, run.settings, train=False) for split in ("validation", "test")
-    ]
-    course = recipes.ladder()[recipes.COURSE]
+    y_valid, y_test = (label_matrix(splits[split]) for split in ("validation", "test"))
     for seed in recipes.SEEDS:
-        model, _ = recipes.train(course, run, splits, seed)
-        (y_valid, p_valid), (y_test, p_test) = (training.validation(model, loader, run.compute) for loader in loaders)
-        found = {"halves": halves(y_valid, p_valid)}
-        found["test"] = {rule: scored(y_test, p_test, cuts) for rule, cuts in rules(y_valid, p_valid).items()}
+        y_prob, _ = recipes.course_predictions(name, run, splits, seed)
+        found = {"halves": halves(y_valid, y_prob["validation"])}
+        cuts = rules(y_valid, y_prob["validation"])
+        found["test"] = {rule: scored(y_test, y_prob["test"], chosen) for rule, chosen in cuts.items()}
         for where, scores in found.items():
             print(name, seed, where, {rule: round(score, 3) for rule, score in scores.items()}, flush=True)
             for rule, score in scores.items():

@@ -15,6 +15,7 @@ from sklearn.metrics import (
 )
 
 CELLS = 2**21  # of draws x examples, worked on at once: some 100 MB
+MIN_POSITIVES = 10  # a label with fewer, in the data by which something is chosen, carries no decision
 
 
 def check_arrays(y_true, y_prob):
@@ -54,10 +55,31 @@ def label_average_precision(y_true, y_prob):
     )
 
 
-def macro_average_precision(y_true, y_prob):
-    """Mean of the labels' average precision, over the labels that have a positive."""
-    scores = label_average_precision(y_true, y_prob)
-    return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+def labels_that_count(y_true, min_positives=MIN_POSITIVES):
+    """Which labels have enough positives to be averaged and to decide by; bool array of shape (n_labels,)."""
+    return np.asarray(y_true).sum(axis=0) >= min_positives
+
+
+def macro_average_precision(y_true, y_prob, min_positives=MIN_POSITIVES):
+    """Mean of the labels' average precision, over the labels with at least `min_positives` positives.
+
+    By it an epoch, a model or a recipe is chosen. One positive more or less at the top moves a rare label's average
+    precision by tenths, so a label with fewer does not take part; where no label has as many, the average precision of
+    all cells in one ranking (micro) takes its place. NaN without any positive.
+    """
+    y_true, y_prob = check_arrays(y_true, y_prob)
+    if not y_true.any():
+        return float("nan")
+    return float(np.mean([average_precision_score(*one) for one, _ in _rankings(y_true, y_prob, min_positives)]))
+
+
+def _rankings(y_true, y_prob, min_positives):
+    """((y_true, y_prob), row of each) of the labels that count; where none does, of all cells as one label."""
+    counts = labels_that_count(y_true, max(1, min_positives))
+    rows = np.arange(len(y_true))
+    if counts.any():
+        return [((y_true[:, k], y_prob[:, k]), rows) for k in np.flatnonzero(counts)]
+    return [((y_true.ravel(), y_prob.ravel()), np.repeat(rows, y_true.shape[1]))]
 
 
 def resampled_macro_ap(y_true, y_prob, n_draws=1000, seed=0):
@@ -65,24 +87,28 @@ def resampled_macro_ap(y_true, y_prob, n_draws=1000, seed=0):
 
     With one seed and one number of examples the draws are the same for every model, so the difference of two results
     is the difference on the same examples. A draw of n examples is a weight (how often) on each of them: every label is
-    sorted once, and many draws are scored together.
+    sorted once, and many draws are scored together. The labels are those that count on the examples themselves.
 
     Returns
     -------
     float array of shape (n_draws,); a label without a positive in a draw is left out of that draw's mean.
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
-    n_examples, n_labels = y_true.shape
-    orders = np.argsort(-y_prob, axis=0, kind="stable")
-    scores = np.full((n_labels, n_draws), np.nan)
-    generator, at_once = np.random.default_rng(seed), max(1, CELLS // max(1, n_examples))
+    n_examples = len(y_true)
+    sorted_labels = []
+    for (labels, scores), rows in _rankings(y_true, y_prob, MIN_POSITIVES):
+        order = np.argsort(-scores, kind="stable")
+        last_of_ties = np.append(np.diff(scores[order]) != 0, True)
+        sorted_labels.append((rows[order], labels[order], last_of_ties))
+    scores = np.full((len(sorted_labels), n_draws), np.nan)
+    cells = max(len(labels) for _, labels, _ in sorted_labels)
+    generator, at_once = np.random.default_rng(seed), max(1, CELLS // max(1, cells))
     for start in range(0, n_draws, at_once):
         n = min(at_once, n_draws - start)
         weights = generator.multinomial(n_examples, np.full(n_examples, 1 / n_examples), size=n)
-        for k, order in enumerate(orders.T):
-            last_of_ties = np.append(np.diff(y_prob[order, k]) != 0, True)
-            drawn = np.cumsum(weights[:, order], axis=1)[:, last_of_ties]
-            hits = np.cumsum(weights[:, order] * y_true[order, k], axis=1)[:, last_of_ties]
+        for k, (rows, labels, last_of_ties) in enumerate(sorted_labels):
+            drawn = np.cumsum(weights[:, rows], axis=1)[:, last_of_ties]
+            hits = np.cumsum(weights[:, rows] * labels, axis=1)[:, last_of_ties]
             some = hits[:, -1] > 0
             precision = hits[some] / np.maximum(drawn[some], 1)
             recall_steps = np.diff(hits[some], axis=1, prepend=0) / hits[some, -1:]
@@ -129,17 +155,22 @@ def hamming_score(y_true, y_pred):
     return float(np.where(either == 0, 1.0, both / np.maximum(either, 1)).mean())
 
 
-def decision_scores(y_true, y_prob, thresholds=0.5):
+def decision_scores(y_true, y_prob, thresholds=0.5, min_positives=MIN_POSITIVES):
     """The scores that need decisions, which `decide` makes (one threshold for all, or one a label).
+
+    F1 macro is the mean over the labels with at least `min_positives` positives, those of `macro_average_precision`;
+    where there is none, F1 micro takes its place. The other scores are over all cells.
 
     Returns a dict: subset accuracy, F1 micro / macro / samples, Hamming loss, Hamming score.
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
     y_pred = decide(y_prob, thresholds)
+    counts = np.flatnonzero(labels_that_count(y_true, min_positives))
+    micro = f1_score(y_true, y_pred, average="micro", zero_division=0)
     return {
         "subset accuracy": accuracy_score(y_true, y_pred),
-        "F1 micro": f1_score(y_true, y_pred, average="micro", zero_division=0),
-        "F1 macro": f1_score(y_true, y_pred, average="macro", zero_division=0),
+        "F1 micro": micro,
+        "F1 macro": f1_score(y_true, y_pred, average=None, zero_division=0)[counts].mean() if len(counts) else micro,
         "F1 samples": f1_score(y_true, y_pred, average="samples", zero_division=1),
         "Hamming loss": hamming_loss(y_true, y_pred),
         "Hamming score": hamming_score(y_true, y_pred),

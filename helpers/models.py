@@ -9,6 +9,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from helpers.device import CPU
 from helpers.quiet import quiet_loading
 
+MEAN_SCALE = 1000.0  # how much more the mean weighs than the state it is added to
+
 
 class DistilBERTClass(torch.nn.Module):
     """An encoder, its first token, and two linear layers that end in one logit a label.
@@ -67,6 +69,49 @@ def load_model(checkpoint, label_names=None, **config):
         )
     if report["missing_keys"]:
         print("Newly initialised, to be learned:", ", ".join(sorted(report["missing_keys"])))
+    return model
+
+
+def add_mean_pooling(model):
+    """Append a block to a DistilBERT, after which each token's state is the mean over all tokens, normalised.
+
+    A classifier that reads the first token thus reads the mean, and the model stays one that AutoModel loads
+    (config.n_layers counts the block). In the block, queries and keys are 0, so that attention is equal over the tokens
+    of the mask; values pass unchanged; the output is scaled up until what the block adds it to no longer matters; the
+    feed-forward part is 0. Only the layer's normalisation is left of it, which has nothing to learn here: the block is
+    frozen.
+
+    Parameters
+    ----------
+    model : a DistilBERT of transformers, or a classifier with one inside; changed in place
+
+    Returns
+    -------
+    The model.
+
+    Raises
+    ------
+    ValueError
+        When the model is no DistilBERT: other families name and order the parts of a layer differently.
+    """
+    from transformers.models.distilbert.modeling_distilbert import DistilBertModel, TransformerBlock
+
+    encoder = next((module for module in model.modules() if isinstance(module, DistilBertModel)), None)
+    if encoder is None:
+        raise ValueError(f"mean pooling by a block is for DistilBERT, not for {type(model).__name__}")
+    stack = encoder.transformer
+    block = TransformerBlock(encoder.config).to(next(encoder.parameters()))
+    with torch.no_grad():
+        for name, parameter in block.named_parameters():
+            if name not in ("sa_layer_norm.weight", "output_layer_norm.weight"):
+                parameter.zero_()
+        block.attention.v_lin.weight.fill_diagonal_(1)
+        block.attention.out_lin.weight.fill_diagonal_(MEAN_SCALE)
+    block.requires_grad_(False)
+    for dropout in (block.attention.dropout, block.ffn.dropout):
+        dropout.p = 0.0
+    stack.layer.append(block)
+    stack.n_layers = encoder.config.n_layers = len(stack.layer)
     return model
 
 
@@ -175,14 +220,50 @@ def linear_svm(texts, y_train, new_texts):
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
     )
 
+    class Calibrated(CalibratedClassifierCV):
+        def fit(self, X, y):
+            super().fit(X, y)
+            sigmoid = self.calibrated_classifiers_[0].calibrators[0]
+            sigmoid.a_ = min(sigmoid.a_, -1e-6)  # fitted to two or three positives it may fall, and turn the ranking
+            return self
+
     def classifier(n):
-        return CalibratedClassifierCV(LinearSVC(), cv=min(3, n), ensemble=False) if n > 1 else DummyClassifier()
+        return Calibrated(LinearSVC(), cv=min(3, n), ensemble=False) if n > 1 else DummyClassifier()
 
     try:
         X_train = vectorizer.fit_transform(texts)
     except ValueError:
         return _without_words(texts, y_train, new_texts)
     return _one_per_label(classifier, X_train, y_train, vectorizer.transform(new_texts))
+
+
+def blend(predictions, reference=None):
+    """The mean of several models' standardised logits, as probabilities.
+
+    Models that err on different texts correct each other. Before the mean, each model's logits of a label are brought
+    to mean 0 and standard deviation 1, so that none outweighs the others; after it, back to the models' mean scale.
+
+    Parameters
+    ----------
+    predictions : sequence of float arrays of shape (n_examples, n_labels)
+        The models' probabilities for the same texts.
+    reference : sequence of float arrays of shape (n_others, n_labels), optional
+        The same models' probabilities for the texts from which mean and deviation are taken: validation, when
+        `predictions` are of test or of single texts. Default: `predictions`.
+
+    Returns
+    -------
+    float array of shape (n_examples, n_labels)
+    """
+    from scipy.special import expit, logit
+
+    def logits(some):
+        return np.stack([logit(np.clip(np.asarray(y_prob, dtype=float), 1e-7, 1 - 1e-7)) for y_prob in some])
+
+    known = logits(predictions if reference is None else reference)
+    mean, deviation = known.mean(axis=1, keepdims=True), known.std(axis=1, keepdims=True)
+    standard = (logits(predictions) - mean) / np.where(deviation > 1e-9, deviation, 1.0)
+    return expit(standard.mean(axis=0) * deviation.mean(axis=0) + mean.mean(axis=0))
 
 
 def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, compute=CPU):

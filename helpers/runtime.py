@@ -23,6 +23,7 @@ import pandas as pd
 from helpers import __version__, data, files, quiet
 from helpers.checkpoints import checkpoint_path, fingerprint
 from helpers.device import Compute, pick_compute, seed_everything
+from helpers.metrics import MIN_POSITIVES
 from helpers.reading import EMBEDDED
 from helpers.settings import Settings, choose, enough_epochs, origin, writable
 
@@ -60,7 +61,7 @@ def start_run(
     default_dataset : str
         What DATASET = None means in the profile "tiny".
     profile ... output_dir : the notebook's parameters, see `helpers.settings.Settings`
-        None means the profile's value. Without EPOCHS they follow from the number of rows:
+        None means the profile's value. Without EPOCHS they follow from the rows and labels:
         `helpers.settings.enough_epochs`.
     recipe : str
         "trainer" (notebooks 04 to 06 share one model) or "loop" (notebook 03).
@@ -98,7 +99,10 @@ def start_run(
     splits = data.read_splits(settings.dataset)
     label_names = data.label_names(splits)
     if settings.epochs is None:
-        settings = replace(settings, epochs=enough_epochs(len(splits["train"]), settings.train_batch_size))
+        positives = data.label_matrix(splits["train"]).sum(axis=0).tolist()
+        epochs = enough_epochs(positives, len(splits["train"]), settings.train_batch_size)
+        settings = replace(settings, epochs=epochs)
+    splits = type(splits)({name: part if name == "train" else by_length(part) for name, part in splits.items()})
     compute = pick_compute()
     name = short_name(settings.dataset)
     place = Path(settings.output_dir) / f"{name}-{run_key(settings, compute, splits, label_names)}"
@@ -121,7 +125,8 @@ class Run:
     ----------
     settings : helpers.settings.Settings
     splits : datasets.DatasetDict
-        train and validation: all that may be looked at while anything is chosen.
+        train and validation: all that may be looked at while anything is chosen. Validation (and test) rows are in the
+        order of their lengths.
     label_names : list of str
         In the order of the columns of `labels`.
     compute : helpers.device.Compute
@@ -150,18 +155,30 @@ class Run:
 
     def __str__(self):
         settings, compute = self.settings, self.compute
+        support = dict(zip(self.label_names, data.label_matrix(self.splits["validation"]).sum(axis=0), strict=True))
+        rare = [f"{name} ({n:.0f})" for name, n in support.items() if n < MIN_POSITIVES]
+        rare_text = ", ".join(rare[:3]) + (f" and {len(rare) - 3} more" if len(rare) > 3 else "")
+        if len(rare) == len(support):
+            rare_text = "every label, so the micro average decides"
         frozen = "embeddings and the lower two thirds of the layers" if settings.freeze else "nothing"
         shown = ("checkpoint", "max_len", "train_batch_size", "valid_batch_size", "epochs", "learning_rate", "seed")
         rows = [
             ("data set", f"{settings.dataset}, {len(self.label_names)} labels", origin(settings, "dataset")),
             *((name, getattr(settings, name), origin(settings, name)) for name in shown),
             ("frozen", frozen, origin(settings, "freeze")),
+            ("read by the head", f"{settings.pooling} of the tokens' states", "the checkpoint"),
+            ("too rare to count", rare_text or "no label", f"under {MIN_POSITIVES} in validation"),
             ("device", compute, "this machine"),
             ("precision", compute.precision, "this machine"),
             ("attention", compute.attention or "the library's choice", "this machine"),
             ("folder", self.folder.path.name, origin(settings, "output_dir")),
         ]
         return "\n".join(f"{name:<18}{value!s:<52}{source}" for name, value, source in rows)
+
+
+def by_length(part):
+    """A split in the order of its texts' lengths: batches of it waste little on padding, without a sampler."""
+    return part.select(np.argsort([len(text) for text in part["text"]], kind="stable"))
 
 
 def short_name(dataset):
@@ -186,6 +203,7 @@ def run_key(settings, compute, splits, label_names):
     facts = {
         "labels": label_names,
         "settings": {name: value for name, value in _public(settings).items() if name not in WHERE_IT_COMES_FROM},
+        "pooling": settings.pooling,
         "precision": compute.precision,
         "attention": compute.attention,
         "checkpoint": fingerprint(settings.checkpoint),

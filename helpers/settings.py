@@ -1,6 +1,7 @@
 """The settings of a run: what a notebook's parameters may be, their values by default, and where each came from."""
 
 import math
+import statistics
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,8 @@ PROFILES = {
 RECIPES = ("trainer", "loop")
 MIN_LENGTH = 3  # one token of text between the two special ones
 MAX_SEED = 2**32 - 1  # NumPy's
-MIN_STEPS = 150  # with EPOCHS None: as many epochs as these steps take, from 3 to 20
+MIN_STEPS = 150  # with EPOCHS None: as many epochs as these steps take,
+MIN_MEETINGS = 150  # and until a label of median rarity has been met as often as this, from 3 to 20
 
 
 class ParameterError(ValueError):
@@ -86,6 +88,11 @@ class Settings:
     freeze: bool = True
     recipe: str = "trainer"
     _given: frozenset = field(default=frozenset(), repr=False, compare=False)
+
+    @property
+    def pooling(self):
+        """What of a text's states the head reads: "mean" for the embedded model, which was trained so, else "first"."""
+        return "mean" if self.checkpoint == "embedded" else "first"
 
     def __post_init__(self):
         _one_of("PROFILE", self.profile, tuple(PROFILES))
@@ -157,13 +164,21 @@ def origin(settings, name):
     return "from the data" if profiles[name] is None else "given"
 
 
-def enough_epochs(n_rows, batch_size):
-    """Epochs where none are given: few rows are passed over more often, so that the optimizer takes some 150 steps.
+def enough_epochs(positives, n_rows, batch_size):
+    """Epochs where none are given: enough for some 150 steps, and for the median label to be met as often.
 
-    3 at least, 20 at most.
+    Few rows are passed over more often, and so are rows with many or rare labels. 3 at least, 20 at most.
+
+    Parameters
+    ----------
+    positives : sequence of int, length n_labels
+        Each label's in the training split.
+    n_rows, batch_size : int
     """
     batches = max(1, -(-n_rows // batch_size))
-    return min(max(3, -(-MIN_STEPS // batches)), 20)
+    present = [n for n in positives if n]
+    meetings = math.ceil(MIN_MEETINGS / statistics.median(present)) if present else 0
+    return min(max(3, -(-MIN_STEPS // batches), meetings), 20)
 
 
 @contextmanager

@@ -4,12 +4,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve
 
-from helpers.metrics import CELLS, check_arrays
-
-MIN_POSITIVES = 10  # fewer carry no decision
+from helpers.metrics import CELLS, MIN_POSITIVES, check_arrays
 
 
-def tune_thresholds(y_true, y_prob, min_positives=5, default=0.5):
+def tune_thresholds(y_true, y_prob, min_positives=MIN_POSITIVES, default=0.5):
     """For each label the threshold with the highest F1 on these (validation) data.
 
     The candidates are the midpoints between neighbouring probabilities, so that a prediction does not hang on the last

@@ -11,10 +11,16 @@ from transformers import Trainer, TrainingArguments
 
 from helpers.data import label_matrix
 from helpers.metrics import decision_scores, macro_average_precision
-from helpers.models import load_model, load_tokenizer, to_probabilities
+from helpers.models import add_mean_pooling, load_model, load_tokenizer, to_probabilities
 from helpers.thresholds import trusted_thresholds
 from helpers.tokenization import MultiLabelCollator, tokenize_splits
-from helpers.training import ShuffledLengthGroupedSampler, freeze_lower_layers, parameter_groups, pos_weights
+from helpers.training import (
+    ShuffledLengthGroupedSampler,
+    freeze_lower_layers,
+    hint_at_more_epochs,
+    parameter_groups,
+    pos_weights,
+)
 
 
 def fine_tune(run):
@@ -28,6 +34,8 @@ def fine_tune(run):
         model = load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
         if run.settings.freeze:
             freeze_lower_layers(model)
+        if run.settings.pooling == "mean":
+            add_mean_pooling(model)
         pos_weight = pos_weights(label_matrix(run.splits["train"]), run.label_names)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -137,6 +145,7 @@ def save_results(run, trainer, tokenizer, seconds):
 
     Returns the validation probabilities, float array of shape (n_examples, n_labels).
     """
+    hint_at_more_epochs([row["eval_macro_ap"] for row in trainer.state.log_history if "eval_macro_ap" in row])
     output = trainer.predict(trainer.eval_dataset)
     part = run.splits["validation"]
     y_true, y_prob = label_matrix(part), to_probabilities(output.predictions)

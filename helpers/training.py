@@ -280,6 +280,8 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
             state.save(history)
         if compute.rank == 0 and len(history) < settings.epochs:
             print(f"no better for {patience} epochs: stopped")
+        if compute.rank == 0:
+            hint_at_more_epochs([row["validation macro-AP"] for row in history])
         state.finish(history)
     return history
 
@@ -300,6 +302,20 @@ def check_training(model, loader, settings):
 def best_epoch(history):
     """Number of the epoch with the highest validation macro-AP, the first of equals."""
     return max(history, key=lambda row: (row["validation macro-AP"], -row["epoch"]))["epoch"]
+
+
+def hint_at_more_epochs(scores, margin=0.01):
+    """Print a hint where the last epoch's score is the best by a margin: the training may have ended too early.
+
+    Parameters
+    ----------
+    scores : list of float
+        Validation macro-AP, one an epoch.
+    margin : float
+    """
+    if len(scores) > 1 and scores[-1] - max(scores[:-1]) > margin:
+        gain = scores[-1] - max(scores[:-1])
+        print(f"the last epoch is the best, by {gain:.3f}: a higher EPOCHS than {len(scores)} may give a better model")
 
 
 def is_stuck(history, patience):

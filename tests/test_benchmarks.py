@@ -36,6 +36,7 @@ def test_the_last_recipe_is_the_one_of_fit(benchmark, small_run):
         run.train_batch_size,
         run.freeze,
     )
+    assert course.mean_pooling == (run.pooling == "mean")
     recipe = recipes.replace(
         course, rate=small_run.settings.learning_rate, epochs=small_run.settings.epochs, batch_size=8
     )
@@ -44,6 +45,7 @@ def test_the_last_recipe_is_the_one_of_fit(benchmark, small_run):
     seed_everything(small_run.settings.seed)
     other = models.DistilBERTClass(small_run.checkpoint, 3, attention=small_run.compute.attention)
     training.freeze_lower_layers(other)
+    models.add_mean_pooling(other)
     loaders = [training.make_loader(splits[name], tokenizer, small_run.settings, name == "train") for name in splits]
     training.fit(other, *loaders, small_run, training.pos_weights(label_matrix(splits["train"])))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
@@ -105,8 +107,18 @@ def test_the_committed_recipes_are_whole(benchmark):
     ladder = steps[(steps["dataset"] == "movies") & (steps["split"] == "validation")]
     assert ladder.groupby("model")["seed"].nunique().to_dict() == dict.fromkeys(recipes.STEPS, len(recipes.SEEDS))
     final = steps[steps["split"] == "test"]
-    assert set(final["model"]) == {recipes.COURSE, "+ mean pooling"}, "steps are chosen on validation alone"
-    assert final.groupby(["model", "dataset"])["seed"].nunique().tolist() == [len(recipes.SEEDS)] * 6
+    assert set(final["model"]) == {recipes.COURSE, recipes.FIRST_TOKEN}, "steps are chosen on validation alone"
+    for model, n_sets in (
+        (recipes.COURSE, 3),
+        ("blend with linear SVM", 3),
+        (recipes.FIRST_TOKEN, 2),
+        (recipes.COURSE + ", by the Trainer", 2),
+    ):
+        part = table[(table["model"] == model) & (table["split"] == "test")]
+        seeds = part.groupby("dataset")["seed"].nunique()
+        assert seeds.tolist() == [len(recipes.SEEDS)] * len(seeds), model
+        assert {"movies", "comments"} <= set(seeds.index), model
+        assert len(seeds) >= n_sets, model
 
 
 def test_the_committed_thresholds_are_those_of_five_seeds(benchmark):

@@ -3,22 +3,26 @@ let a model score without reading. The limits were set beside real data of the s
 toxic-comment task)."""
 
 import re
+import runpy
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_union
+from sklearn.svm import LinearSVC
 
-from helpers.data import SPLITS, assign_splits, embedded_path, label_matrix, label_names, read_rows, read_splits
+from helpers.data import SPLITS, embedded_path, label_matrix, label_names, read_splits
 from helpers.models import tfidf_regression
 
 TOXIC_LABELS = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
+KINDS = ["plain", "reported", "quoted", "denied", "thing", "self", "friendly", "implicit"]
 INVENTED_GROUPS = [
     "martian",
     "left-handed wizard",
@@ -38,6 +42,25 @@ INVENTED_GROUPS = [
     "cloud shepherd",
     "teapot folk",
     "ogre",
+    "selkie",
+    "centaur",
+    "scarecrow",
+    "banshee",
+    "clockwork people",
+    "snow people",
+    "lamplighters' folk",
+    "cave el",
+    "golem",
+    "pixie",
+    "three-eyed folk",
+    "sea bishop",
+    "marsh people",
+    "stone eater",
+    "sleepwalker",
+    "invisible people",
+    "tree people",
+    "minotaur",
+    "sphinx",
 ]
 # Capitalised words that may come back and are no personal names: days, months, feasts, titles, peoples, places.
 NOT_PERSONAL = [
@@ -143,32 +166,55 @@ def test_size_and_shape_of_movies(movies):
 
 def test_size_and_shape_of_comments(comments):
     length = np.array([len(text.split()) for text in comments.texts])
-    share = dict(zip(comments.labels, comments.matrix.mean(axis=0), strict=True))
-    assert len(comments.texts) >= 2000
+    assert len(comments.texts) >= 6000
     assert comments.labels == TOXIC_LABELS
     assert length.min() >= 3
     assert length.max() <= 700
-    assert 0.025 <= (length >= 150).mean() <= 0.05
-    assert ((length <= 80) | (length >= 150)).all()
+    assert 0.025 <= (length > 80).mean() <= 0.05
     assert 0.70 <= (comments.matrix.sum(axis=1) == 0).mean() <= 0.80
-    for rare in ("threat", "identity_hate", "severe_toxic"):
-        assert 0.02 <= share[rare] <= 0.03, rare
     assert not (comments.column("severe_toxic") > comments.column("toxic")).any()
+
+
+def test_rare_labels_have_enough_rows_in_every_split_to_decide_by(comments):
+    for rare in ("threat", "identity_hate", "severe_toxic"):
+        positives = {split: comments.column(rare)[comments.split == split].sum() for split in SPLITS}
+        assert positives["train"] >= 100, rare
+        assert min(positives.values()) >= 60, rare
+        assert comments.column(rare).mean() <= 0.05, rare
+
+
+def test_lengths_of_comments_have_no_gap(comments):
+    counts = np.histogram([len(text.split()) for text in comments.texts], bins=np.arange(3, 81, 5))[0]
+    assert counts.min() >= 50, counts
+
+
+def test_a_third_of_the_comments_says_another_thing_than_its_words(comments):
+    kind = comments.file.loc[comments.ids, "kind"].to_numpy()
+    harmful = comments.matrix.any(axis=1)
+    assert set(kind) == set(KINDS)
+    assert not (kind[~harmful] == "implicit").any()
+    assert (kind[harmful] != "plain").mean() >= 1 / 3
+    assert (kind[~harmful] != "plain").mean() >= 1 / 3
+    sheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    for name in KINDS:
+        n, n_harmful = (kind == name).sum(), (kind[harmful] == name).sum()
+        assert re.search(rf"^\| {name} \|.*\| {n - n_harmful:,} \| {n_harmful:,} \|$", sheet, re.MULTILINE), name
 
 
 def test_briefs_are_many_and_small(rows):
     size = Counter(rows.briefs)
-    assert len(size) >= 40
-    assert min(size.values()) >= 28
+    assert len(size) >= {"movies": 40, "comments": 150}[rows.name]
+    assert min(size.values()) >= 25
     assert max(size.values()) <= 50
 
 
 def test_vocabulary(rows):
     count = Counter(word for text in rows.words for word in text)
-    assert len(count) >= {"movies": 5000, "comments": 6000}[rows.name]
-    assert np.mean([n == 1 for n in count.values()]) >= 0.48
+    assert len(count) >= {"movies": 5000, "comments": 10000}[rows.name]
+    once = {"movies": 0.48, "comments": 0.40}[rows.name]  # as many words of GoEmotions: 0.53
+    assert np.mean([n == 1 for n in count.values()]) >= once
     trigrams = Counter(tuple(text[i : i + 3]) for text in rows.words for i in range(len(text) - 2))
-    assert np.mean([n == 1 for n in trigrams.values()]) >= 0.92
+    assert np.mean([n == 1 for n in trigrams.values()]) >= {"movies": 0.92, "comments": 0.90}[rows.name]  # 0.93 there
     raw = "\n".join(rows.texts).encode()
     assert len(raw) / len(zlib.compress(raw, 9)) <= 2.7
 
@@ -192,17 +238,16 @@ def test_no_personal_name_is_worn_out(rows):
 
 
 def test_no_two_rows_are_near_copies(rows):
-    grams = []
-    for text in rows.words:
-        joined = " ".join(text)
-        grams.append({joined[i : i + 5] for i in range(len(joined) - 4)})
-    seen, near = defaultdict(list), []
-    for i, own in enumerate(grams):
-        shared = Counter(j for gram in own for j in seen[gram])
-        near += [(rows.ids[j], rows.ids[i]) for j, n in shared.items() if n / (len(own | grams[j]) or 1) > 0.5]
-        for gram in own:
-            seen[gram].append(i)
-    assert not near
+    joined = [" ".join(text) for text in rows.words]
+    grams = CountVectorizer(analyzer=lambda text: {text[i : i + 5] for i in range(len(text) - 4)}, dtype=np.float32)
+    inside = grams.fit_transform(joined)
+    size = np.asarray(inside.sum(axis=1)).ravel()
+    for start in range(0, len(joined), 500):
+        shared = (inside[start : start + 500] @ inside.T).toarray()
+        either = size[start : start + 500, None] + size - shared
+        one, other = np.nonzero(shared > 0.5 * np.maximum(either, 1))
+        near = [(rows.ids[start + i], rows.ids[j]) for i, j in zip(one, other, strict=True) if start + i < j]
+        assert not near
 
 
 def test_length_does_not_tell_a_label(rows):
@@ -222,22 +267,62 @@ def test_no_single_word_tells_a_label(rows):
         assert f1[best] <= 0.45, (label, best)
 
 
-def test_a_brief_cannot_be_guessed(rows):
+def test_a_brief_cannot_be_guessed(movies):
     """Among rows of one label set, a text does not say which brief it was written to."""
-    sets = np.array(["|".join(map(str, row)) for row in rows.matrix])
+    sets = np.array(["|".join(map(str, row)) for row in movies.matrix])
     tried = 0
     for labels, _ in Counter(sets).most_common(3):
         here = np.flatnonzero(sets == labels)
-        size = Counter(rows.briefs[here])
-        here = [i for i in here if size[rows.briefs[i]] >= 2]
+        size = Counter(movies.briefs[here])
+        here = [i for i in here if size[movies.briefs[i]] >= 2]
         if len(here) < 40:
             continue
         tried += 1
-        vectors = TfidfVectorizer(sublinear_tf=True).fit_transform([rows.texts[i] for i in here])
-        folds = StratifiedKFold(min(5, min(size[rows.briefs[i]] for i in here)), shuffle=True, random_state=0)
-        guess = cross_val_predict(LogisticRegression(C=10, max_iter=1000), vectors, rows.briefs[here], cv=folds)
-        assert np.mean(guess == rows.briefs[here]) < 3 / len(set(rows.briefs[here])), labels
+        vectors = TfidfVectorizer(sublinear_tf=True).fit_transform([movies.texts[i] for i in here])
+        folds = StratifiedKFold(min(5, min(size[movies.briefs[i]] for i in here)), shuffle=True, random_state=0)
+        guess = cross_val_predict(LogisticRegression(C=10, max_iter=1000), vectors, movies.briefs[here], cv=folds)
+        assert np.mean(guess == movies.briefs[here]) < 3 / len(set(movies.briefs[here])), labels
     assert tried
+
+
+def svm_scores(texts, matrix, train):
+    """Average precision of each label by a linear SVM on words and pieces of words, on the rows outside `train`."""
+    vectorizer = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+    )
+    texts = np.array(texts, dtype=object)
+    X_train, X = vectorizer.fit_transform(texts[train]), vectorizer.transform(texts[~train])
+    return np.array(
+        [average_precision_score(y[~train], LinearSVC().fit(X_train, y[train]).decision_function(X)) for y in matrix.T]
+    )
+
+
+def test_rows_of_a_brief_do_not_give_each_other_away(comments):
+    """Dividing whole briefs makes the task hardly harder than dividing rows; both figures are in the datasheet."""
+    scores = {"rows": [], "briefs": []}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        scores["rows"].append(svm_scores(comments.texts, comments.matrix, rng.random(len(comments.texts)) < 0.4).mean())
+        briefs = np.unique(comments.briefs)
+        train = np.isin(comments.briefs, rng.permutation(briefs)[: int(0.4 * len(briefs))])
+        scores["briefs"].append(svm_scores(comments.texts, comments.matrix, train).mean())
+    means = {name: np.mean(values) for name, values in scores.items()}
+    assert means["rows"] - means["briefs"] <= 0.03, scores
+    sheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    assert f"{means['rows']:.2f} where rows are divided, {means['briefs']:.2f} where whole briefs are" in sheet
+
+
+def test_words_alone_do_not_tell_the_comments(comments):
+    """The strongest cheap model; on 1,750 real toxic comments counting words has 0.61 on test."""
+    score = svm_scores(
+        [*np.array(comments.texts, dtype=object)[comments.split != "validation"]],
+        comments.matrix[comments.split != "validation"],
+        (comments.split == "train")[comments.split != "validation"],
+    ).mean()
+    assert score <= 0.62
+    sheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    assert f"macro-AP of {score:.2f} on test" in sheet
 
 
 def test_counting_words_gets_far_but_not_all_the_way(rows):
@@ -253,12 +338,11 @@ def test_counting_words_gets_far_but_not_all_the_way(rows):
     assert re.search(r"macro-F1 of (0\.\d\d)", sheet)[1] == f"{best:.2f}"
 
 
-def test_splits(rows, tmp_path):
-    rows.file.reset_index().drop(columns="split").to_csv(tmp_path / "unsplit.csv", index=False)
-    again, _ = assign_splits(read_rows(tmp_path / "unsplit.csv"))
-    assert list(again) == list(rows.file["split"])  # data/make_splits.py changes nothing
+def test_splits(rows):
+    make_splits = runpy.run_path(str(ROOT / "data" / "make_splits.py"))
+    assert list(make_splits["splits"](rows.name)) == list(rows.file["split"])  # running it again changes nothing
     share = {split: np.mean(rows.split == split) for split in SPLITS}
-    assert share == pytest.approx({"train": 0.70, "validation": 0.15, "test": 0.15}, abs=0.01)
+    assert share == pytest.approx(make_splits["SHARES"][rows.name], abs=0.01)
     for k, label in enumerate(rows.labels):
         for split in SPLITS:
             inside = rows.matrix[rows.split == split, k].sum()
@@ -270,7 +354,7 @@ def test_invented_groups_are_mostly_mentioned_harmlessly(comments):
         mentioned = np.array([group in text.lower() for text in comments.texts])
         hateful = (mentioned & (comments.column("identity_hate") == 1)).sum()
         assert mentioned.sum() >= 4, group
-        assert mentioned.sum() - hateful >= 3 * hateful, group
+        assert mentioned.sum() - hateful >= 2.5 * hateful, group
 
 
 def test_agreement_is_published_and_disputes_are_flagged(comments):

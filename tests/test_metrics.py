@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, jaccard_score
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from helpers import metrics
 
@@ -8,23 +8,55 @@ from helpers import metrics
 @pytest.fixture
 def arrays():
     rng = np.random.default_rng(0)
-    y_true = (rng.random((80, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(int)
-    y_prob = np.clip(0.3 * y_true + rng.random((80, 4)).round(1) * 0.7, 0, 1)  # rounded, so that there are ties
+    y_true = (rng.random((160, 4)) < [0.5, 0.3, 0.15, 0.12]).astype(int)
+    y_prob = np.clip(0.3 * y_true + rng.random((160, 4)).round(1) * 0.7, 0, 1)  # rounded, so that there are ties
+    assert y_true.sum(axis=0).min() >= metrics.MIN_POSITIVES
     return y_true, y_prob
+
+
+def few_positives(y_true, label, n):
+    """The same array with only the first n positives of one label."""
+    y_true = y_true.copy()
+    y_true[np.flatnonzero(y_true[:, label])[n:], label] = 0
+    return y_true
 
 
 def test_macro_average_precision_is_the_librarys(arrays):
     assert metrics.macro_average_precision(*arrays) == pytest.approx(average_precision_score(*arrays, average="macro"))
 
 
-def test_a_label_without_positives_is_left_out_not_counted_as_zero(arrays):
+@pytest.mark.parametrize("n", [0, 1, metrics.MIN_POSITIVES - 1])
+def test_a_label_with_few_positives_takes_part_in_no_score_that_decides(arrays, n):
     y_true, y_prob = arrays
-    y_true = y_true.copy()
-    y_true[:, 3] = 0
-    assert np.isnan(metrics.label_average_precision(y_true, y_prob)[3])
-    assert metrics.macro_average_precision(y_true, y_prob) == pytest.approx(
-        metrics.macro_average_precision(y_true[:, :3], y_prob[:, :3])
-    )
+    y_true = few_positives(y_true, 3, n)
+    others = y_true[:, :3], y_prob[:, :3]
+    assert metrics.labels_that_count(y_true).tolist() == [True, True, True, False]
+    assert np.isnan(metrics.label_average_precision(y_true, y_prob)[3]) == (n == 0)
+    assert metrics.macro_average_precision(y_true, y_prob) == metrics.macro_average_precision(*others)
+    assert np.array_equal(metrics.resampled_macro_ap(y_true, y_prob, 20), metrics.resampled_macro_ap(*others, 20))
+    scores, without = metrics.decision_scores(y_true, y_prob), metrics.decision_scores(*others)
+    assert scores["F1 macro"] == without["F1 macro"] == f1_score(*others_decided(others), average="macro")
+    assert scores["F1 micro"] != without["F1 micro"], "what is counted over cells leaves no cell out"
+
+
+def others_decided(others):
+    return others[0], metrics.decide(others[1])
+
+
+def test_where_no_label_counts_all_cells_are_one_ranking(arrays):
+    y_true, y_prob = arrays
+    for label in range(4):
+        y_true = few_positives(y_true, label, metrics.MIN_POSITIVES - 1)
+    score = metrics.macro_average_precision(y_true, y_prob)
+    assert score == pytest.approx(average_precision_score(y_true, y_prob, average="micro"))
+    draws = metrics.resampled_macro_ap(y_true, y_prob, n_draws=5, seed=7)
+    weights = np.random.default_rng(7).multinomial(160, np.full(160, 1 / 160), size=5)
+    for draw, counts in zip(draws, weights, strict=True):
+        rows = np.repeat(np.arange(160), counts)
+        assert draw == pytest.approx(average_precision_score(y_true[rows], y_prob[rows], average="micro"))
+    scores = metrics.decision_scores(y_true, y_prob)
+    assert scores["F1 macro"] == scores["F1 micro"]
+    assert np.isnan(metrics.macro_average_precision(np.zeros_like(y_true), y_prob))
 
 
 def test_trivial_answers_get_the_labels_shares(arrays):
@@ -36,10 +68,10 @@ def test_trivial_answers_get_the_labels_shares(arrays):
 def test_resampling_equals_scoring_the_resampled_rows(arrays):
     y_true, y_prob = arrays
     draws = metrics.resampled_macro_ap(y_true, y_prob, n_draws=5, seed=7)
-    weights = np.random.default_rng(7).multinomial(80, np.full(80, 1 / 80), size=5)
+    weights = np.random.default_rng(7).multinomial(160, np.full(160, 1 / 160), size=5)
     for draw, counts in zip(draws, weights, strict=True):
-        rows = np.repeat(np.arange(80), counts)
-        assert draw == pytest.approx(metrics.macro_average_precision(y_true[rows], y_prob[rows]))
+        rows = np.repeat(np.arange(160), counts)
+        assert draw == pytest.approx(average_precision_score(y_true[rows], y_prob[rows], average="macro"))
 
 
 def test_the_interval_holds_the_score_and_shrinks_with_more_examples(arrays):
@@ -66,11 +98,11 @@ def test_the_interval_is_the_plain_one_around_the_median_and_moves_away_from_the
 
 
 def test_the_corrected_interval_holds_the_truth_more_often():
-    """Twenty labels of some ten positives: the truth is known, since the examples are drawn from it."""
+    """Twenty labels of some twenty positives: the truth is known, since the examples are drawn from it."""
     rng = np.random.default_rng(0)
 
     def examples(n, n_labels):
-        y_true = (rng.random((n, n_labels)) < 0.05).astype(int)
+        y_true = (rng.random((n, n_labels)) < 0.1).astype(int)
         return y_true, 1 / (1 + np.exp(-rng.normal(2.0 * y_true)))
 
     truth, hits = metrics.macro_average_precision(*examples(200_000, 1)), {"plain": 0, "corrected": 0}
@@ -89,7 +121,7 @@ def test_the_corrected_interval_holds_the_truth_more_often():
 
 def test_resampling_in_chunks_changes_nothing(arrays, monkeypatch):
     whole = metrics.resampled_macro_ap(*arrays, n_draws=50)
-    monkeypatch.setattr(metrics, "CELLS", 80 * 7)
+    monkeypatch.setattr(metrics, "CELLS", 160 * 7)
     assert np.array_equal(metrics.resampled_macro_ap(*arrays, n_draws=50), whole)
 
 
@@ -118,12 +150,13 @@ def test_hamming_score_by_hand_and_against_jaccard(arrays):
 
 def test_decision_scores_by_hand():
     y_true = np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
-    scores = metrics.decision_scores(y_true, np.array([[0.9, 0.1], [0.7, 0.4], [0.2, 0.3], [0.6, 0.1]]))
+    y_prob = np.array([[0.9, 0.1], [0.7, 0.4], [0.2, 0.3], [0.6, 0.1]])
+    scores = metrics.decision_scores(y_true, y_prob, min_positives=1)
     assert scores["subset accuracy"] == 2 / 4
     assert scores["Hamming loss"] == 3 / 8
     assert scores["F1 micro"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 2))
     assert scores["F1 macro"] == pytest.approx((4 / 5 + 0) / 2)
-    lower = metrics.decision_scores(y_true, np.array([[0.9, 0.1], [0.7, 0.4], [0.2, 0.3], [0.6, 0.1]]), [0.65, 0.35])
+    lower = metrics.decision_scores(y_true, y_prob, [0.65, 0.35])
     assert lower["subset accuracy"] == 3 / 4
 
 

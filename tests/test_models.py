@@ -100,3 +100,64 @@ def test_the_svm_ranks_as_its_scores_do_reads_pieces_of_words_and_is_calibrated(
     )
     scores = LinearSVC().fit(union.fit_transform(texts), y_train[:, 0]).decision_function(union.transform(new))
     assert (np.argsort(scores, kind="stable") == np.argsort(y_prob[:, 0], kind="stable")).all()
+
+
+def test_the_svm_ranks_as_its_scores_do_even_where_platts_sigmoid_falls():
+    """Two positives that share no word: each scores low for the model that was fitted to the other."""
+    texts = ["good thing", "odd matter"] + [f"bad day number {i}" for i in range(20)]
+    y_train = np.array([[1, 1]] * 2 + [[0, 1]] * 10 + [[0, 0]] * 10, dtype=np.float32)
+    y_prob = models.linear_svm(texts, y_train, ["good thing", "bad day number 3", "bad"])
+    assert y_prob[0, 0] > y_prob[1:, 0].max()
+
+
+def test_blended_with_itself_a_model_is_itself():
+    y_prob = np.random.default_rng(0).random((50, 3)).round(3)
+    assert models.blend([y_prob, y_prob]) == pytest.approx(np.clip(y_prob, 1e-7, 1 - 1e-7))
+
+
+def test_a_blend_ranks_by_the_mean_of_standardised_logits_and_no_model_outweighs_another():
+    one, other = np.random.default_rng(0).uniform(0.05, 0.95, (2, 60, 2))
+    z = [np.log(p / (1 - p)) for p in (one, other)]
+    z = [(logits - logits.mean(axis=0)) / logits.std(axis=0) for logits in z]
+    expected = np.argsort(z[0] + z[1], axis=0)
+    assert np.array_equal(np.argsort(models.blend([one, other]), axis=0), expected)
+    sharp = 1 / (1 + ((1 - one) / one) ** 3)  # the same ranking, three times as sure
+    assert np.array_equal(np.argsort(models.blend([sharp, other]), axis=0), expected)
+
+
+def test_a_text_alone_is_blended_as_among_others_and_certainty_is_no_infinity():
+    rng = np.random.default_rng(0)
+    one, other = rng.random((60, 2)), rng.random((60, 2))
+    one[0], other[1], other[:, 1] = 0, 1, 0.3  # the second label never varies in one model
+    together = models.blend([one, other])
+    assert np.isfinite(together).all()
+    assert models.blend([one[7:8], other[7:8]], [one, other]) == pytest.approx(together[7:8])
+
+
+def test_a_block_makes_every_state_the_mean_and_the_library_reloads_it(small_checkpoint, batch, tmp_path):
+    model = models.load_model(small_checkpoint, ["a", "b"]).eval()
+    layers = model.config.n_layers
+    with torch.inference_mode():
+        hidden, mask = model.distilbert(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        expected = torch.nn.functional.layer_norm(mean, mean.shape[-1:])
+        models.add_mean_pooling(model)
+        states = model.distilbert(**batch).last_hidden_state
+        assert torch.nn.functional.cosine_similarity(states[:, 0], expected).min() > 0.9999
+        assert torch.nn.functional.cosine_similarity(states[0, 1], expected[0], dim=0) > 0.9999
+        model.save_pretrained(tmp_path)
+        again = models.load_model(tmp_path).eval()
+        assert again.config.n_layers == layers + 1
+        assert torch.equal(again(**batch).logits, model(**batch).logits)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not any(f"layer.{layers}." in name for name in trained)
+    model.train()
+    assert torch.equal(*(model.distilbert.transformer.layer[-1](hidden, None) for _ in range(2))), "no dropout in it"
+
+
+def test_a_block_is_refused_for_other_families():
+    from transformers import BertConfig, BertModel
+
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8, "intermediate_size": 8}
+    with pytest.raises(ValueError, match="for DistilBERT, not for BertModel"):
+        models.add_mean_pooling(BertModel(BertConfig(vocab_size=30, **sizes)))

@@ -13,7 +13,7 @@ from test_files import at_once, names
 from test_repository import imports
 
 from helpers import runtime
-from helpers.data import label_matrix
+from helpers.data import label_matrix, read_splits
 from helpers.device import Compute
 from helpers.models import load_model, load_tokenizer
 from helpers.runtime import start_run
@@ -54,6 +54,7 @@ def test_the_key_changes_with_what_makes_the_model_and_with_nothing_else(small_r
         {"seed": 2},
         {"recipe": "loop"},
         {"checkpoint": str(embedded)},
+        {"checkpoint": "embedded"},  # the same files, but the head reads the mean
     ]
     keys |= {key(again(small_run, **change)) for change in changes}
     assert len(keys) == 4 + len(changes)
@@ -95,7 +96,7 @@ def code(tmp_path):
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
-        ("thresholds", "min_positives=5", "min_positives=6"),
+        ("thresholds", "default=0.5", "default=0.6"),
         ("metrics", "y_prob) >= np.asarray(thresholds)", "y_prob) > np.asarray(thresholds)"),
         ("training", "HEAD_RATE = 10", "HEAD_RATE = 11"),
         ("trainer", "warmup_steps=0.1", "warmup_steps=0.2"),
@@ -156,6 +157,34 @@ def test_a_run_prints_every_setting_and_where_it_came_from(small_run, small_csv)
     assert {"checkpoint", "train_batch_size", "valid_batch_size", "learning_rate", "device"} <= set(table)
     whole = str(start_run("test", "movies", profile="full", dataset="movies", checkpoint="embedded"))
     assert re.search(r"^frozen +nothing +profile$", whole, re.MULTILINE)
+    assert re.search(r"^read by the head +mean of the tokens' states", whole, re.MULTILINE)
+    assert table["read by the head"] == ("first of the tokens' states", "the checkpoint")
+    assert re.search(r"^too rare to count +no label +under 10 in validation$", whole, re.MULTILINE)
+    support = label_matrix(small_run.splits["validation"]).sum(axis=0)
+    assert support.max() < 10
+    assert table["too rare to count"] == ("every label, so the micro average decides", "under 10 in validation")
+
+
+def test_of_many_rare_labels_three_are_named(tmp_path):
+    split = ["train", "validation", "test"] * 60
+    rows = pd.DataFrame({"text": [f"text number {i}" for i in range(180)], "split": split, "common": 1})
+    for k in range(6):
+        rows[f"label{k}"] = [int(i // 3 % 10 == k) for i in range(180)]
+    rows.to_csv(tmp_path / "many.csv", index=False)
+    run = start_run("test", "movies", dataset=str(tmp_path / "many.csv"), output_dir=str(tmp_path))
+    assert re.search(
+        r"^too rare to count +label0 \(\d\), label1 \(\d\), label2 \(\d\) and 3 more +under", str(run), re.M
+    )
+
+
+def test_what_is_only_read_is_in_the_order_of_its_lengths(small_run):
+    for part in (small_run.splits["validation"], small_run.final_test()):
+        length = [len(text) for text in part["text"]]
+        assert length == sorted(length)
+        assert len(set(length)) > 1
+    given = read_splits(small_run.settings.dataset)
+    assert small_run.splits["train"]["id"][:] == given["train"]["id"][:]
+    assert sorted(small_run.splits["validation"]["id"]) == sorted(given["validation"]["id"])
 
 
 def test_a_run_starts_from_its_seed(small_run):

@@ -100,9 +100,18 @@ def test_the_embedded_models_length_is_its_configs(embedded):
 
 
 def test_few_rows_are_passed_over_more_often():
-    assert enough_epochs(1000, 16) == enough_epochs(10**6, 16) == 3
-    assert enough_epochs(160, 16) == 15
-    assert enough_epochs(16, 16) == enough_epochs(1, 16) == 20
+    many = [10**4, 10**4]
+    assert enough_epochs(many, 1000, 16) == enough_epochs(many, 10**6, 16) == 3
+    assert enough_epochs(many, 160, 16) == 15
+    assert enough_epochs(many, 16, 16) == enough_epochs(many, 1, 16) == 20
+
+
+def test_rows_with_many_or_rare_labels_are_passed_over_more_often():
+    assert enough_epochs([100, 15, 15, 2], 800, 16) == 10
+    assert enough_epochs([100, 15, 15, 2, 0, 0], 800, 16) == 10, "a label without positives has nothing to meet"
+    assert enough_epochs([100, 60, 40, 1], 800, 16) == 3
+    assert enough_epochs([1, 1, 1], 800, 16) == 20
+    assert enough_epochs([0, 0], 800, 16) == 3
 
 
 def test_what_cannot_be_written_is_named():

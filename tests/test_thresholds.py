@@ -20,8 +20,8 @@ def test_the_threshold_lies_between_two_probabilities():
 
 def test_few_positives_keep_the_default():
     y_true = np.zeros((50, 2), int)
-    y_true[:4, 0] = 1
-    y_true[:5, 1] = 1
+    y_true[:9, 0] = 1
+    y_true[:10, 1] = 1
     y_prob = np.where(y_true == 1, 0.2, 0.1)
     thresholds = tune_thresholds(y_true, y_prob)
     assert thresholds[0] == 0.5

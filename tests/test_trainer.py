@@ -1,3 +1,6 @@
+from dataclasses import replace
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +89,19 @@ def test_the_trainer_learns_and_files_predictions_under_their_rows(small_run, mo
     with torch.inference_mode():
         reloaded = torch.sigmoid(again(batch["input_ids"], batch["attention_mask"]).logits).numpy()
     assert np.allclose(reloaded, y_prob, atol=1e-5)
+
+
+def test_the_model_on_the_embedded_encoder_reads_the_mean_and_any_other_the_first_token(small_run, monkeypatch):
+    made = []
+    monkeypatch.setattr(trainer, "build_trainer", lambda run, model, *_: made.append(model) or mock.MagicMock())
+    monkeypatch.setattr(trainer, "save_results", lambda *_: None)
+    trainer.fine_tune(small_run)
+    trainer.fine_tune(replace(small_run, settings=replace(small_run.settings, checkpoint="embedded")))
+    first, mean = (model.distilbert for model in made)
+    assert (len(first.transformer.layer), len(mean.transformer.layer)) == (2, 7)
+    assert not mean.transformer.layer[-1].attention.q_lin.weight.any()
+    trained = [number for number, layer in enumerate(mean.transformer.layer) if layer.ffn.lin1.weight.requires_grad]
+    assert trained == [4, 5], "what is trained is counted without the layer that only averages"
 
 
 def test_fine_tune_reuses_the_model_that_is_there(small_run, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT, changed
 from safetensors.torch import load_file
 
-from helpers import models, training
+from helpers import models, trainer, training
 from helpers.data import label_matrix
 from helpers.device import seed_everything
 from helpers.settings import ParameterError
@@ -308,6 +308,28 @@ def test_training_stops_when_nothing_gets_better(small_run, monkeypatch):
     history = training.fit(models.DistilBERTClass(small_run.checkpoint, 3), *loaders, small_run, patience=2)
     assert len(history) == 4
     assert training.best_epoch(history) == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "hinted"),
+    [([0.5, 0.6, 0.65], True), ([0.5, 0.645, 0.65], False), ([0.5, 0.7, 0.65], False), ([0.5], False), ([], False)],
+)
+def test_more_epochs_are_hinted_at_where_the_last_one_is_the_best_by_a_margin(scores, hinted, capsys):
+    training.hint_at_more_epochs(scores)
+    told = capsys.readouterr().out
+    assert told == (
+        "the last epoch is the best, by 0.050: a higher EPOCHS than 3 may give a better model\n" if hinted else ""
+    )
+
+
+def test_both_trainings_hint_at_more_epochs(small_run, monkeypatch, capsys):
+    scores = iter([0.1, 0.5, 0.1, 0.5])
+    for module in (training, trainer):
+        monkeypatch.setattr(module, "macro_average_precision", lambda *_: next(scores, 0.5))
+    small_run = changed(small_run, epochs=2)
+    fit_once(small_run)
+    trainer.fine_tune(small_run)
+    assert capsys.readouterr().out.count("a higher EPOCHS than 2 may give a better model") == 2
 
 
 def test_another_training_is_not_taken_up(small_run, monkeypatch):

@@ -8,7 +8,7 @@
 # - save a model folder that is complete, and show that it gives the same answers after reloading;
 # - avoid the two classic slips: labels in the wrong order, and softmax in the place of sigmoid.
 #
-# **Time:** a few seconds, and about a minute more if notebook 4 has not run yet; on a GPU: not measured.
+# **Time:** a few seconds, and two minutes more if notebook 4 has not run yet; on a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up
@@ -105,7 +105,7 @@ pd.Series({name: config["thresholds"][name] for name in config["id2label"].value
 
 # %% [markdown]
 # ## New texts
-# With the built-in comments these sentences are new; with other data, the first validation texts stand in.
+# With the built-in comments these sentences are new; with other data, the longest validation texts stand in.
 
 # %%
 NEW_TEXTS = [
@@ -115,7 +115,7 @@ NEW_TEXTS = [
     "He called me a pompous turnip last week. Could an administrator have a look?",
     "Kill the stuck process, then burn a new disc.",
 ]
-texts = NEW_TEXTS if run.settings.dataset == "comments" else run.splits["validation"]["text"][:5]
+texts = NEW_TEXTS if run.settings.dataset == "comments" else run.splits["validation"]["text"][-5:]
 
 # %% [markdown]
 # ## By hand
@@ -140,7 +140,7 @@ for text, row in zip(texts, decisions, strict=True):
     print([name for name, on in zip(names, row, strict=True) if on], "\n   ", text[:110])
 
 # %% [markdown]
-# Each row is decided label by label, and the right answer may be "none". The built-in sentences test it in pairs: a harsh judgement of a *text* beside an insult of a *person*; an insult beside the report of one, in the same words; and verbs of a threat in a harmless sentence. What it gets wrong among these shows what its few hundred training texts could not teach it.
+# Each row is decided label by label, and the right answer may be "none". The built-in sentences test it in pairs: a harsh judgement of a *text* beside an insult of a *person*; an insult beside the report of one, in the same words; and verbs of a threat in a harmless sentence. What it gets wrong among these shows what its training texts did not teach it.
 
 # %% [markdown]
 # And the probabilities behind them:
