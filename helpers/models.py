@@ -253,9 +253,9 @@ def blend(predictions, reference=None):
 
     Returns
     -------
-    float array of shape (n_examples, n_labels)
+    float32 array of shape (n_examples, n_labels)
     """
-    from scipy.special import expit, logit
+    from scipy.special import logit
 
     def logits(some):
         return np.stack([logit(np.clip(np.asarray(y_prob, dtype=float), 1e-7, 1 - 1e-7)) for y_prob in some])
@@ -263,7 +263,7 @@ def blend(predictions, reference=None):
     known = logits(predictions if reference is None else reference)
     mean, deviation = known.mean(axis=1, keepdims=True), known.std(axis=1, keepdims=True)
     standard = (logits(predictions) - mean) / np.where(deviation > 1e-9, deviation, 1.0)
-    return expit(standard.mean(axis=0) * deviation.mean(axis=0) + mean.mean(axis=0))
+    return to_probabilities(standard.mean(axis=0) * deviation.mean(axis=0) + mean.mean(axis=0))
 
 
 def frozen_regression(texts, y_train, new_texts, checkpoint, max_len=128, compute=CPU):

@@ -25,7 +25,7 @@ from helpers.checkpoints import checkpoint_path, fingerprint
 from helpers.device import Compute, pick_compute, seed_everything
 from helpers.metrics import MIN_POSITIVES
 from helpers.reading import EMBEDDED
-from helpers.settings import Settings, choose, enough_epochs, origin, writable
+from helpers.settings import Settings, choose, enough_epochs, origin, pooling, writable
 
 SCORE_COLUMNS = ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy", "pandas")
@@ -146,6 +146,11 @@ class Run:
         """The checkpoint as transformers takes it: a local folder, or a hub name."""
         return checkpoint_path(self.settings)
 
+    @property
+    def pooling(self):
+        """What of a text's states the head reads: "mean" or "first" (token), see `helpers.settings.pooling`."""
+        return pooling(self.settings)
+
     def final_test(self):
         """The test split, for the end, once. A second call warns: scores seen twice invite choosing by them."""
         if self._tests_read:
@@ -166,7 +171,7 @@ class Run:
             ("data set", f"{settings.dataset}, {len(self.label_names)} labels", origin(settings, "dataset")),
             *((name, getattr(settings, name), origin(settings, name)) for name in shown),
             ("frozen", frozen, origin(settings, "freeze")),
-            ("read by the head", f"{settings.pooling} of the tokens' states", "the checkpoint"),
+            ("read by the head", f"{self.pooling} of the tokens' states", "the checkpoint"),
             ("too rare to count", rare_text or "no label", f"under {MIN_POSITIVES} in validation"),
             ("device", compute, "this machine"),
             ("precision", compute.precision, "this machine"),
@@ -203,7 +208,7 @@ def run_key(settings, compute, splits, label_names):
     facts = {
         "labels": label_names,
         "settings": {name: value for name, value in _public(settings).items() if name not in WHERE_IT_COMES_FROM},
-        "pooling": settings.pooling,
+        "pooling": pooling(settings),
         "precision": compute.precision,
         "attention": compute.attention,
         "checkpoint": fingerprint(settings.checkpoint),

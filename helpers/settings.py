@@ -89,11 +89,6 @@ class Settings:
     recipe: str = "trainer"
     _given: frozenset = field(default=frozenset(), repr=False, compare=False)
 
-    @property
-    def pooling(self):
-        """What of a text's states the head reads: "mean" for the embedded model, which was trained so, else "first"."""
-        return "mean" if self.checkpoint == "embedded" else "first"
-
     def __post_init__(self):
         _one_of("PROFILE", self.profile, tuple(PROFILES))
         _one_of("recipe", self.recipe, RECIPES)
@@ -150,6 +145,11 @@ def choose(default_dataset, default_output_dir, profile="tiny", recipe="trainer"
     told = {name: value for name, value in given.items() if value is not None}
     values = {"dataset": default_dataset, "output_dir": default_output_dir, **PROFILES[profile], **told}
     return Settings(profile=profile, recipe=recipe, **values, _given=frozenset(told))
+
+
+def pooling(settings):
+    """What of a text's states the head reads: "mean" for the embedded model, which was trained so, else "first"."""
+    return "mean" if settings.checkpoint == "embedded" else "first"
 
 
 def origin(settings, name):

@@ -34,7 +34,7 @@ def fine_tune(run):
         model = load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
         if run.settings.freeze:
             freeze_lower_layers(model)
-        if run.settings.pooling == "mean":
+        if run.pooling == "mean":
             add_mean_pooling(model)
         pos_weight = pos_weights(label_matrix(run.splits["train"]), run.label_names)
         start = time.perf_counter()

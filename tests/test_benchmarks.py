@@ -11,6 +11,7 @@ from helpers import models, runtime, training
 from helpers.data import label_matrix
 from helpers.device import seed_everything
 from helpers.notebooks import benchmark_results
+from helpers.settings import pooling
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def benchmark(monkeypatch):
 def test_the_last_recipe_is_the_one_of_fit(benchmark, small_run):
     recipes = benchmark("recipes")
     course, run = recipes.ladder()[recipes.COURSE], runtime.start_run("test", "movies").settings
+    assert course.mean_pooling == (pooling(run) == "mean")
     assert (course.rate, course.epochs, course.batch_size, course.freeze) == (
         run.learning_rate,
         run.epochs,
         run.train_batch_size,
         run.freeze,
     )
-    assert course.mean_pooling == (run.pooling == "mean")
     recipe = recipes.replace(
         course, rate=small_run.settings.learning_rate, epochs=small_run.settings.epochs, batch_size=8
     )

@@ -507,6 +507,12 @@ if distilbert:
         hidden, mask = model.encoder(*inputs).last_hidden_state, inputs[1].unsqueeze(-1)
         mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
         pooled = models.add_mean_pooling(model).encoder(*inputs).last_hidden_state[:, 0]
+
+# %% [markdown]
+# By how much do the two differ, but for the norm?
+
+# %%
+if distilbert:
     by_hand = torch.nn.functional.layer_norm(mean, mean.shape[1:])
     cosine = torch.nn.functional.cosine_similarity(by_hand, pooled)
     print(f"{model.encoder.config.n_layers} layers; smallest cosine of the two: {cosine.min().item():.5f}")
@@ -522,7 +528,7 @@ if distilbert:
 trained = new_model()
 if settings.freeze:
     print(freeze_lower_layers(trained), "layers and the embeddings are frozen")
-if settings.pooling == "mean":
+if run.pooling == "mean":
     models.add_mean_pooling(trained)
 for group in parameter_groups(trained, settings.learning_rate):
     size = sum(p.numel() for p in group["params"])
@@ -733,13 +739,18 @@ shown = (
 shown[names.values()].fillna("").rename_axis(columns=None)
 
 # %% [markdown]
-# How far the recipe and the blend are ahead of the linear SVM, seed by seed, with the half-width of a 95% interval (Student's t):
+# How far are the recipe and the blend ahead of the linear SVM, seed by seed?
 
 # %%
 by_seed = recipes.pivot_table(
     index=["dataset", "split", "seed"], columns="model", values="macro-AP", sort=False
 )
 svm = by_seed["linear SVM"].xs(0, level="seed")  # it has no seed
+
+# %% [markdown]
+# The mean of that lead, and the half-width of its 95% interval (Student's t):
+
+# %%
 lead = by_seed[["+ mean pooling", "blend with linear SVM"]].sub(svm, axis=0).drop(index=0, level="seed")
 lead = lead.rename(columns=names).groupby(["dataset", "split"], sort=False)
 half_width = stats.t.ppf(0.975, 4) * lead.std() / np.sqrt(5)

@@ -263,7 +263,7 @@ def training_arguments(settings, compute, folder):
 # %%
 if settings.freeze:
     freeze_lower_layers(model)
-if settings.pooling == "mean":
+if run.pooling == "mean":
     models.add_mean_pooling(model)
 checkpoints = tempfile.TemporaryDirectory()
 trainer = WeightedTrainer(
