@@ -1,8 +1,8 @@
-"""All of GoEmotions: what fifteen minutes on a laptop's processor give, one training.
+"""All of GoEmotions: the course's recipe, counted words and their blend, one training each.
 
 python benchmarks/all_goemotions.py GOEMOTIONS    GOEMOTIONS: a folder with train.csv.gz, dev.csv.gz and test.csv.gz
 
-The course's recipe (benchmarks/recipes.py), the linear SVM, and the blend of the two; thresholds from validation,
+The recipe is that of benchmarks/recipes.py, the counted words are the linear SVM; thresholds from validation,
 scores on test. Seconds: from texts to test probabilities. Results: results/all_goemotions.csv.
 """
 

@@ -759,7 +759,7 @@ lead.mean().map("{:+.3f}".format) + " ± " + half_width.map("{:.3f}".format)
 # %% [markdown]
 # The recipe leads the linear SVM, which takes two or three seconds, on all three sets and on both splits, by more than its seeds differ. (That interval speaks of seeds; how far other texts would move the lead, notebooks 4 and 5 ask.) The lead is 0.2 on the comments, which were written so that words alone don't tell, and 0.06 and more on GoEmotions, which people wrote. On the film plots it falls from 0.06 on validation to 0.01 on test: the best epoch, and there the recipe too, were picked on validation, which flatters.
 #
-# The first token stays behind the mean wherever both were measured, and the Trainer trains as well as the loop. The blend is ahead of both its parts on the film plots, by 0.04 on test. On the comments, where the SVM is so much weaker, it gains nothing, and on GoEmotions 0.01 on validation and nothing on test. Two models that err on different texts are worth blending when they are nearly as good as each other; which it is, validation tells.
+# The first token stays behind the mean wherever both were measured, and the Trainer trains as well as the loop. The blend is ahead of both its parts on the film plots, by 0.04 on test. On the comments, where the SVM is so much weaker, it gains nothing, and on GoEmotions 0.01 on validation and nothing on test. Why it helps on one set of three, these figures don't tell; try it on validation.
 #
 # The scores and predictions of this run are stored with it:
 
