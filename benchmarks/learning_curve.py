@@ -30,6 +30,7 @@ def fine_tuned(run, train, valid, steps, seed):
         model = models.DistilBERTClass(run.checkpoint, len(run.label_names), attention=run.compute.attention)
     model.to(run.compute.device)
     training.freeze_lower_layers(model)
+    models.add_mean_pooling(model)
     loader = training.make_loader(train, tokenizer, settings, train=True)
     optimizer, scheduler = training.optimizer_and_schedule(model, settings.learning_rate, steps)
     pos_weight = training.pos_weights(label_matrix(train)).to(run.compute.device)

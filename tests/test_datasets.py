@@ -183,9 +183,11 @@ def test_rare_labels_have_enough_rows_in_every_split_to_decide_by(comments):
         assert comments.column(rare).mean() <= 0.05, rare
 
 
-def test_lengths_of_comments_have_no_gap(comments):
-    counts = np.histogram([len(text.split()) for text in comments.texts], bins=np.arange(3, 81, 5))[0]
-    assert counts.min() >= 50, counts
+def test_lengths_have_no_gap(rows):
+    end, least = {"movies": (85, 20), "comments": (81, 50)}[rows.name]
+    start = min(len(text.split()) for text in rows.texts)
+    counts = np.histogram([len(text.split()) for text in rows.texts], bins=np.arange(start, end, 5))[0]
+    assert counts.min() >= least, counts
 
 
 def test_a_third_of_the_comments_says_another_thing_than_its_words(comments):
@@ -204,17 +206,19 @@ def test_a_third_of_the_comments_says_another_thing_than_its_words(comments):
 def test_briefs_are_many_and_small(rows):
     size = Counter(rows.briefs)
     assert len(size) >= {"movies": 40, "comments": 150}[rows.name]
-    assert min(size.values()) >= 25
+    assert min(size.values()) >= 28
     assert max(size.values()) <= 50
 
 
 def test_vocabulary(rows):
-    count = Counter(word for text in rows.words for word in text)
-    assert len(count) >= {"movies": 5000, "comments": 10000}[rows.name]
-    once = {"movies": 0.48, "comments": 0.40}[rows.name]  # as many words of GoEmotions: 0.53
-    assert np.mean([n == 1 for n in count.values()]) >= once
-    trigrams = Counter(tuple(text[i : i + 3]) for text in rows.words for i in range(len(text) - 2))
-    assert np.mean([n == 1 for n in trigrams.values()]) >= {"movies": 0.92, "comments": 0.90}[rows.name]  # 0.93 there
+    assert len({word for text in rows.words for word in text}) >= {"movies": 5000, "comments": 10000}[rows.name]
+    # The more words, the fewer occur once: so of as many words in both sets, drawn by whole rows.
+    order = np.random.default_rng(0).permutation(len(rows.words))
+    drawn = [rows.words[i] for i in order[: np.searchsorted(np.cumsum([len(rows.words[i]) for i in order]), 50_000)]]
+    once = np.mean([n == 1 for n in Counter(word for text in drawn for word in text).values()])
+    assert once >= 0.48  # as many words of GoEmotions: 0.59
+    trigrams = Counter(tuple(text[i : i + 3]) for text in drawn for i in range(len(text) - 2))
+    assert np.mean([n == 1 for n in trigrams.values()]) >= 0.92  # 0.96 there
     raw = "\n".join(rows.texts).encode()
     assert len(raw) / len(zlib.compress(raw, 9)) <= 2.7
 
@@ -354,7 +358,7 @@ def test_invented_groups_are_mostly_mentioned_harmlessly(comments):
         mentioned = np.array([group in text.lower() for text in comments.texts])
         hateful = (mentioned & (comments.column("identity_hate") == 1)).sum()
         assert mentioned.sum() >= 4, group
-        assert mentioned.sum() - hateful >= 2.5 * hateful, group
+        assert mentioned.sum() - hateful >= 3 * hateful, group
 
 
 def test_agreement_is_published_and_disputes_are_flagged(comments):
