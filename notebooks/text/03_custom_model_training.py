@@ -416,8 +416,8 @@ recipes = benchmark_results("recipes")
 print(recipes["date"].iloc[0], "|", recipes["machine"].iloc[0])
 on_movies = recipes[(recipes["dataset"] == "movies") & (recipes["split"] == "validation")]
 trained_on_movies = on_movies[on_movies["seed"] > 0]  # the baselines have no seed
-ladder = trained_on_movies.pivot_table(index="seed", columns="model", values="macro-AP", sort=False)
-ladder = ladder.loc[:, :"+ mean pooling"]
+by_recipe = trained_on_movies.pivot_table(index="seed", columns="model", values="macro-AP", sort=False)
+ladder = by_recipe.loc[:, :"+ mean pooling"]
 first = ladder["article's recipe"]
 print(
     f"macro-AP of {len(first)} seeds: {first.mean():.3f} ± {first.std():.3f}, {first.min():.3f} to {first.max():.3f}"
@@ -488,11 +488,9 @@ _ = ax.set(title="Recipes over five seeds, film plots, validation", ylabel="")
 # One detail hides in all of them. Batches hold texts of similar length, and the sampler that transformers has for this hands them out from long texts to short ones, several times an epoch. The course's sampler shuffles them. Two of the recipes with both orders:
 
 # %%
-by_recipe = trained_on_movies.pivot_table(index="seed", columns="model", values="macro-AP", sort=False)
 for name in ("+ head at 10x the rate", "+ frozen lower layers"):
-    orders = by_recipe[[name + ", batches from long to short", name]].set_axis(
-        ["long to short", "shuffled"], axis=1
-    )
+    orders = by_recipe[[name + ", batches from long to short", name]]
+    orders.columns = ["long to short", "shuffled"]
     gain = gain_of_each_step(orders).loc["shuffled"]
     print(f"{name}, five seeds\n{orders.T.round(3).to_string(header=False, index_names=False)}")
     print(f"gain of shuffling: {gain['gain']:.3f}, from {gain['low']:.3f} to {gain['high']:.3f}\n")
