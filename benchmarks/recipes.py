@@ -78,8 +78,8 @@ def ladder():
     return recipes
 
 
-def train(recipe, run, splits, seed):
-    """Train one model. Returns it with its best epoch's weights, and the seconds of training, without validation."""
+def prepare(recipe, run, splits, seed):
+    """What an epoch takes: (model, loader, optimizer, scheduler, pos_weight, options of `train_one_epoch`)."""
     settings = replace(run.settings, train_batch_size=recipe.batch_size, seed=seed)
     tokenizer = models.load_tokenizer(run.checkpoint)
     y_train = label_matrix(splits["train"])
@@ -93,7 +93,6 @@ def train(recipe, run, splits, seed):
         models.add_mean_pooling(model)
     sampler = training.ShuffledLengthGroupedSampler if recipe.shuffled else LengthGroupedSampler
     loader = training.make_loader(splits["train"], tokenizer, settings, train=True, sampler=sampler)
-    valid_loader = training.make_loader(splits["validation"], tokenizer, settings, train=False)
     groups = training.parameter_groups(model, recipe.rate, recipe.weight_decay, recipe.head_rate)
     optimizer = torch.optim.AdamW(groups, fused=True)
     steps = len(loader) * recipe.epochs
@@ -104,6 +103,13 @@ def train(recipe, run, splits, seed):
     )
     pos_weight = training.pos_weights(y_train, power=recipe.power).to(run.compute.device)  # power 0: all 1
     options = {} if recipe.clip else {"max_norm": float("inf")}
+    return model, loader, optimizer, scheduler, pos_weight, options
+
+
+def train(recipe, run, splits, seed):
+    """Train one model. Returns it with its best epoch's weights, and the seconds of training, without validation."""
+    model, loader, optimizer, scheduler, pos_weight, options = prepare(recipe, run, splits, seed)
+    valid_loader = loaders(run, splits, ["validation"])["validation"]
     best, seconds = -1.0, 0.0
     for _ in range(recipe.epochs):
         start = time.perf_counter()

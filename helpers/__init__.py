@@ -2,7 +2,8 @@
 
 The subjects, in the order of the notebooks (numbers in brackets):
 
-reading        (1) every form in which data come, brought to rows and checked; each fault named
+labels         (1) every form of labels, brought to names and a matrix of 0 and 1
+reading        (1) every form of data, brought to rows and checked; each fault named
 data           (1) the one form, repeats and near-duplicates, splits without leaks
 tokenization   (2) texts to padded tensors, sliding windows
 models         (3, 4) the classifiers, how they are loaded, and the baselines to beat

@@ -4,7 +4,8 @@ The one form is a `datasets.DatasetDict` with the splits train, validation and t
 
 - `id` (str),
 - `text` (str),
-- `labels`: float32, one 0 or 1 for each label, in a fixed order,
+- `labels`: float32, one 0 or 1 for each label, in a fixed order (and -100, `labels.UNKNOWN`, where nobody looked and
+  that was asked for),
 - `label_ids`: the positions of the labels that are present; its ClassLabel feature carries the label names, so that
   they survive saving, mapping and selecting.
 
@@ -29,7 +30,7 @@ NO_SPACES = r"\x{0e00}-\x{0eff}\x{3040}-\x{9fff}\x{f900}-\x{faff}"
 FRACTIONS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
 
-def read_splits(source, allow_hub=True, label_names=None, tokenizer=None):
+def read_splits(source, allow_hub=True, label_names=None, tokenizer=None, unknown=False):
     """Read a data set into its one form: `read_rows`, whose parameters these are, then `assign_splits`.
 
     The notes are printed.
@@ -46,7 +47,7 @@ def read_splits(source, allow_hub=True, label_names=None, tokenizer=None):
     """
     import datasets
 
-    rows = read_rows(source, allow_hub, label_names, tokenizer)
+    rows = read_rows(source, allow_hub, label_names, tokenizer, unknown)
     split, notes = assign_splits(rows)
     for note in rows.notes + notes:
         print(f"note: {note}")

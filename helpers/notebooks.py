@@ -121,15 +121,18 @@ def checked_parameters(options, default_output_dir):
     """The notebooks' parameters from the command line, with whole paths; what is wrong is one error now, not six."""
     names = ("profile", "dataset", "checkpoint", "epochs", "output_dir")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    read = {name: getattr(options, name) for name in ("label_names", "unknown") if getattr(options, name) is not None}
     for name in {"dataset", "checkpoint", "output_dir"} & set(given):
         if name == "output_dir" or Path(given[name]).exists():
             given[name] = str(Path(given[name]).resolve())
     settings = choose("movies", default_output_dir, **given)
     with writable(settings.output_dir):
         files.check_writable(settings.output_dir)
+    if read and "dataset" not in given:
+        raise CommandError("--labels and --unknown speak of a data set of your own: give --dataset, too")
     if "dataset" in given:
-        data.read_splits(given["dataset"])
-    return {name.upper(): value for name, value in given.items()}
+        data.read_splits(given["dataset"], **read)
+    return {name.upper(): value for name, value in (given | read).items()}
 
 
 def execute(path, target, parameters, folder=None):

@@ -1,13 +1,11 @@
 """Reading and checking multi-label data: every form in which they come is brought to `Rows`.
 
-In the order of the file: reading (CSV, JSONL, Parquet, the hub), checking, labels.
+In the order of the file: reading (CSV and its kin, JSON, Parquet, Excel, the hub), checking.
 """
 
-import ast
 import contextlib
 import csv
 import gzip
-import io
 import json
 import re
 from dataclasses import dataclass, field
@@ -17,6 +15,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from helpers.labels import (
+    LISTS,
+    UNKNOWN,
+    check_names,
+    chosen_and_left_out,
+    hold_labels,
+    label_column,
+    labels_from_cells,
+    labels_from_columns,
+    listed,
+    look_at_columns,
+    shown,
+)
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
@@ -30,11 +42,14 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 TEXT_COLUMNS = ("text", "comment_text")
-SEPARATORS = "|;,"
-EMBEDDED = ("movies", "comments")
-FILE_KINDS = (".csv", ".csv.gz", ".jsonl", ".parquet")
-SHOWN, MIN_ROWS, MAX_LABELS, MAX_CHARACTERS = 10, 10, 512, 1_000_000
-LISTS = (list, tuple, np.ndarray)
+KNOWN = {*TEXT_COLUMNS, "id", "labels", "split", "input_ids"}
+# The built-in sets, and which of their columns are labels, where that has to be said.
+EMBEDDED = {"movies": None, "comments": ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]}
+DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+FILE_KINDS = (*DELIMITED, ".jsonl", ".json", ".parquet", ".xlsx")
+A_FILE = "a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file"
+FORMS = "https://github.com/multilabel-course/multilabel-course/blob/main/docs/your_own_data.md"
+SHOWN, MIN_ROWS, MAX_CHARACTERS = 10, 10, 1_000_000
 FEW = pa.dictionary(pa.int32(), pa.string())  # few different values among many rows, as labels and splits have
 HUB_NAME = r"[\w.-]+/[\w.-]+"
 
@@ -67,6 +82,7 @@ class Rows:
     ----------
     id, text : pandas.Series of str, length n_examples
     matrix : float32 array of shape (n_examples, n_labels)
+        0, 1, and UNKNOWN where that was asked for.
     label_names : list of str, length n_labels
     split : array of str of shape (n_examples,), or None where the source names no split
     notes : list of str
@@ -108,23 +124,27 @@ class _Found:
     part: np.ndarray | None = None  # split of each row, where rows are counted by split
 
 
-def read_rows(source, allow_hub=True, label_names=None, tokenizer=None):
-    """Read a data set and check all of it.
+def read_rows(source, allow_hub=True, label_names=None, tokenizer=None, unknown=False):
+    """Read a data set and check all of it. Every form is in docs/your_own_data.md, with an example.
 
     Parameters
     ----------
     source : str or path
-        "movies" or "comments"; a .csv, .csv.gz, .jsonl or .parquet file; or the name of a hub data set ("owner/name").
-        It has a column `text` (or `comment_text`), or `input_ids` where it is tokenized already; and either a column
-        `labels` (lists of names; names joined by | ; or ,; label ids; vectors of 0 and 1) or one 0/1 column a label.
-        `id` and `split` are optional.
+        "movies" or "comments"; a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file; or the name of a hub data set
+        ("owner/name"). It has a column `text` (or `comment_text`), or `input_ids` where it is tokenized already; and
+        either a column `labels` (lists of names; names joined by | ; or ,; label ids; vectors of 0 and 1; dictionaries)
+        or one column a label, of 0 and 1, yes and no, or x and nothing. `id` and `split` are optional.
     allow_hub : bool
         Whether a name that is no file is looked up on the hub.
     label_names : list of str, optional
-        The labels and their order: needed for ids and vectors that come without names, a check for all others.
+        The labels and their order: needed for ids and vectors that come without names, a choice among columns, a check
+        for all others. Names with - before them are left out instead.
     tokenizer : str, optional
         With `input_ids`: the folder or hub name of the tokenizer that made them. Default: the embedded one, whose
         vocabulary is bert-base-uncased's.
+    unknown : bool
+        Whether -1 and nothing in the place of 0 or 1 mean that nobody looked, and become UNKNOWN (-100), which losses
+        and scores leave out. Otherwise they are faults.
 
     Returns
     -------
@@ -137,22 +157,26 @@ def read_rows(source, allow_hub=True, label_names=None, tokenizer=None):
         header is row 1, and a text of several lines is one row.
     """
     path = embedded_path(source) if source in EMBEDDED else Path(source)
-    name = path.name if path.name.endswith(FILE_KINDS) else str(source)
-    return _check(name, _load(str(source), path, allow_hub), label_names, tokenizer)
+    name = path.name if path.name.lower().endswith(FILE_KINDS) else str(source)
+    try:
+        chosen, left_out = chosen_and_left_out(label_names or EMBEDDED.get(source))
+    except ValueError as error:
+        raise DataError(name, [str(error)]) from error
+    return _check(name, _load(str(source), path, allow_hub), chosen, left_out, tokenizer, unknown)
 
 
 def _load(source, path, allow_hub):
     kind = next((kind for kind in FILE_KINDS if path.name.lower().endswith(kind)), None)
     if path.is_dir() and not re.fullmatch(HUB_NAME, source):
-        raise DataError(source, ["this is a folder; give the file itself (.csv, .jsonl or .parquet)"])
+        raise DataError(source, [f"this is a folder; give the file itself, {A_FILE}"])
     if kind:
         if not path.exists() and not path.is_symlink():
             raise DataError(source, [f"there is no such file (looked in {path.resolve().parent}); check the name"])
         try:
             if path.is_dir():
-                raise DataError(source, ["this is a folder; give the file itself (.csv, .jsonl or .parquet)"])
-            read = {".jsonl": _read_jsonl, ".parquet": _read_parquet}.get(kind, _read_csv)
-            found = read(path)
+                raise DataError(source, [f"this is a folder; give the file itself, {A_FILE}"])
+            others = {".jsonl": _read_json, ".json": _read_json, ".parquet": _read_parquet, ".xlsx": _read_excel}
+            found = others.get(kind, _read_csv)(path)
         except OSError as error:
             reason = error.strerror or error
             raise DataError(path.name, [f"the file cannot be read ({reason}); check its permissions"]) from error
@@ -160,9 +184,9 @@ def _load(source, path, allow_hub):
             raise DataError(path.name, ["the file has no rows; give at least ten texts"])
         return found
     if path.is_file():
-        raise DataError(source, [f"unknown extension {path.suffix!r}; save the file as .csv, .jsonl or .parquet"])
+        raise DataError(source, [f"unknown extension {path.suffix!r}; save it as {A_FILE}"])
     if not allow_hub or not re.fullmatch(rf"{HUB_NAME}|[\w-]+", source):
-        what = '"movies", "comments", a .csv, .jsonl or .parquet file, or a hub name as in "owner/name"'
+        what = f'"movies", "comments", {A_FILE}, or a hub name as in "owner/name"'
         raise DataError(source, [f"there is no such file; DATASET takes {what}"])
     return _read_hub(source)
 
@@ -174,40 +198,48 @@ def _read_csv(path):
     gzipped = path.name.lower().endswith(".gz")
     content = pa.py_buffer(gzip.decompress(path.read_bytes())) if gzipped else _on_disk(path)
     start = content[:1_000_000].to_pybytes()
-    lines = csv.reader(io.StringIO(start.decode("utf-8-sig", "replace"), newline=""))
-    header, first = next(lines, None), []
-    with contextlib.suppress(csv.Error):  # its first field is longer than 131,072 characters
-        first = next(lines, [])
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(path.name, ["the file is UTF-16; save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"])
+    delimiter, header, first, skipped, before = _header(start)
     if not header:
         raise DataError(path.name, ["the file is empty; it needs a header row and at least ten texts"])
-    if len(header) == 1 and (found := re.search(r"[;\t]", header[0])):
-        what = f"the columns are separated by {found[0]!r}; save the file with commas between them"
-        raise DataError(path.name, [f"row 1: {what}, or give it as .parquet or .jsonl"])
-    twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
     if twice:
-        where = "row 1, column {!r}: there are {} columns of this name; rename or remove all but one"
-        raise DataError(path.name, [where.format(name, header.count(name)) for name in twice])
+        where = "row {}, column {!r}: there are {} columns of this name; rename or remove all but one"
+        raise DataError(path.name, [where.format(before, name, header.count(name)) for name in twice])
+    unnamed = {f"\0{k}": k for k, name in enumerate(header) if not name}  # a name that no header can hold
+    header = [name or f"\0{k}" for k, name in enumerate(header)]
     faults, ragged = [], []
 
     def refuse(row):
         ragged.append(row.number)
         fields = "1 field" if row.actual_columns == 1 else f"{row.actual_columns} fields"
         remedy = "put texts that hold commas, quotes or line breaks between double quotes, and close each quote"
-        faults.append((row.number, f"{fields} where the header has {row.expected_columns}; {remedy}"))
+        faults.append(
+            (row.number and row.number + before, f"{fields} where the header has {row.expected_columns}; {remedy}")
+        )
         return "skip"
 
     as_text = dict.fromkeys((*TEXT_COLUMNS, "id"), pa.string())
     # first as if all were well: columns that start with 0 or 1 hold numbers, on all cores; then to see what is wrong
-    hopeful = {name: pa.int8() if value in ("0", "1") else FEW for name, value in zip(header, first, strict=False)}
+    hopeful = {
+        name: pa.int8() if value in ("0", "1") and name != "labels" else FEW
+        for name, value in zip(header, first, strict=False)
+    }
+    body = content[skipped:]
+    if not body.size:
+        raise DataError(path.name, ["the file has no rows; give at least ten texts"])
 
     def parse(types, use_threads, handler=None):
         return pyarrow.csv.read_csv(
-            pa.BufferReader(content),
+            pa.BufferReader(body),
             # a block has to hold the longest row
-            pyarrow.csv.ReadOptions(use_threads=use_threads, block_size=max(content.size // 8, 1 << 24)),
-            pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=handler),
+            pyarrow.csv.ReadOptions(
+                use_threads=use_threads, block_size=max(content.size // 8, 1 << 24), column_names=header
+            ),
+            pyarrow.csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=handler
+            ),
             pyarrow.csv.ConvertOptions(column_types=types | as_text, null_values=[], strings_can_be_null=False),
         )
 
@@ -217,15 +249,54 @@ def _read_csv(path):
         except pa.ArrowInvalid:
             table = parse(dict.fromkeys(header, FEW), use_threads=False, handler=refuse)  # one thread counts the rows
     except pa.ArrowInvalid as error:
-        faults = _not_utf8(content.to_pybytes(), header) or [f"this is not a CSV file ({error})"]
+        faults = _not_utf8(content.to_pybytes(), header, delimiter) or [f"this is not a CSV file ({error})"]
         raise DataError(path.name, faults) from error
     frame = pd.DataFrame({name: table[name].to_pandas() for name in header})
-    number = np.delete(np.arange(2, len(table) + len(ragged) + 2), np.array(ragged, dtype=int) - 2)
+    number = np.arange(1, len(table) + len(ragged) + 1) + before
+    number = np.delete(number, np.array(ragged, dtype=int) - 1)
     blank = np.ones(len(frame), dtype=bool)
     for name in header:
         if blank.any():
             blank &= (frame[name] == "").to_numpy(dtype=bool)
-    return _Found(frame[~blank].reset_index(drop=True) if blank.any() else frame, number[~blank], faults)
+    if blank.any():
+        frame, number = frame[~blank].reset_index(drop=True), number[~blank]
+    notes = []
+    for name, k in unnamed.items():
+        if (frame[name].astype(str) != "").any():
+            notes.append(f"column number {k + 1} has no name and is not used; name it if it is a label")
+    return _Found(frame.drop(columns=list(unnamed)), number, faults, notes)
+
+
+def _header(start):
+    """What the first bytes of a delimited file say.
+
+    Returns
+    -------
+    (delimiter, names, fields of the first row, length of the header in bytes, number of the header's row). The names
+    are without spaces around them; there are none where the file is empty. Excel's line `sep=;` names the delimiter.
+    """
+    bom = 3 if start.startswith(b"\xef\xbb\xbf") else 0
+    lines = re.findall(rb"[^\r\n]*(?:\r\n|\n|\r|\Z)", start[bom:])
+    told = re.fullmatch(rb'"?sep=(.)"?\s*', lines[0]) if lines else None
+    before = 2 if told else 1
+    lines, skipped = (lines[1:], bom + len(lines[0])) if told else (lines, bom)
+
+    def rows(delimiter):
+        used = []
+        reader = csv.reader(
+            (used.append(line) or line.decode("utf-8", "replace") for line in lines), delimiter=delimiter
+        )
+        names, first = next(reader, []), []
+        length = sum(map(len, used))
+        with contextlib.suppress(csv.Error):  # its first field is longer than 131,072 characters
+            first = next(reader, [])
+        return [name.strip() for name in names], first, length
+
+    candidates = [told[1].decode()] if told else [",", ";", "\t"]
+    found = {delimiter: rows(delimiter) for delimiter in candidates}
+    delimiter = max(candidates, key=lambda d: (bool(set(found[d][0]) & KNOWN), len(found[d][0])))
+    names, first, length = found[delimiter]
+    return delimiter, names if any(names) else [], first, skipped + length, before
 
 
 def _on_disk(path):
@@ -237,7 +308,7 @@ def _on_disk(path):
         return file.read_buffer()
 
 
-def _not_utf8(content, header=None):
+def _not_utf8(content, header=None, delimiter=","):
     """A fault for each line that is not UTF-8."""
     faults = []
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -246,36 +317,65 @@ def _not_utf8(content, header=None):
         except UnicodeDecodeError as error:
             column = ""
             if header and number > 1:
-                before = next(csv.reader([line[: error.start].decode("latin-1") + "x"]))
+                before = next(csv.reader([line[: error.start].decode("latin-1") + "x"], delimiter=delimiter))
                 column = f", column {header[len(before) - 1]!r}" if len(before) <= len(header) else ""
             byte = f"the byte 0x{line[error.start]:02x} is not UTF-8"
             faults.append(f"line {number}{column}: {byte}; save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
     return faults
 
 
-def _read_jsonl(path):
+def _read_json(path):
+    """JSON Lines, or one JSON list of objects, whatever the file is called."""
     content = path.read_bytes()
     try:
-        lines = content.decode("utf-8-sig").split("\n")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(path.name, _not_utf8(content)) from error
-    if not content.strip():
+    if not text.strip():
         raise DataError(path.name, ["the file is empty; each line is one JSON object"])
+    remedy = 'write one object a line, as {"text": "...", "labels": ["a"]}'
+    whole = None
+    if text.lstrip()[0] == "[" or path.suffix.lower() == ".json":
+        with contextlib.suppress(ValueError):
+            whole = json.loads(text)
+    if isinstance(whole, dict):
+        if not isinstance(whole.get("text"), str):
+            what = f"the file is one JSON object with the keys {listed(whole)}, not one a text"
+            raise DataError(path.name, [f"{what}; {remedy}"])
+        whole = [whole]
+    entries = enumerate(whole if isinstance(whole, list) else text.split("\n"), start=1)
     records, number, faults = [], [], []
-    for i, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line) if line.strip() else None
-        except ValueError:
-            record = False
+    for i, entry in entries:
+        record = entry
+        if isinstance(entry, str) and not isinstance(whole, list):
+            try:
+                record = json.loads(entry) if entry.strip() else None
+            except ValueError:
+                record = False
         if isinstance(record, dict):
             records.append(record)
             number.append(i)
-        elif record is not None:
-            remedy = 'write one object a line, as {"text": "...", "labels": ["a"]}'
-            faults.append((i, f"{_shown(line)} is not a JSON object; {remedy}"))
+        elif record is not None or isinstance(whole, list):
+            faults.append((i, f"{shown(entry)} is not a JSON object; {remedy}"))
+    notes = []
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # half of a pair, or a whole one
+        mended = [_without_halves(record) for record in records]
+        if n := sum(one != other for one, other in zip(records, mended, strict=True)):
+            what = "half of a character that takes two, as emoji do; \N{REPLACEMENT CHARACTER} is in its place"
+            notes.append(f"{n} rows hold {what}")
+        records = mended
     columns = dict.fromkeys(name for record in records for name in record)
     frame = pd.DataFrame({c: pd.Series([r.get(c) for r in records], dtype=object) for c in columns})
-    return _Found(frame, np.array(number, dtype=int), faults)
+    return _Found(frame, np.array(number, dtype=int), faults, notes)
+
+
+def _without_halves(value):
+    """JSON's value with lone surrogates replaced, which no encoding can write."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_halves(name): _without_halves(inner) for name, inner in value.items()}
+    return [_without_halves(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _read_parquet(path):
@@ -287,7 +387,39 @@ def _read_parquet(path):
         raise DataError(path.name, ["this is not a whole Parquet file; write or download it again"]) from error
     ids = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     labels = ids.get("info", {}).get("features", {}).get("labels", {})
-    return _Found(table.to_pandas(), np.arange(1, len(table) + 1), names=_class_names(labels))
+    frame, notes = _without_index(table.to_pandas())
+    return _Found(frame, np.arange(1, len(table) + 1), notes=notes, names=_class_names(labels))
+
+
+def _without_index(frame):
+    """(frame, notes): rows counted from 0, and an index that says something brought back among the columns."""
+    index = frame.index
+    names = [name for name in index.names if name is not None and name not in frame]
+    if names:
+        frame = frame.reset_index(level=names)
+        index = frame.index if len(names) < index.nlevels else pd.RangeIndex(len(frame))
+    notes = [f"the index {name!r} is read as a column" for name in names]
+    if not names and "id" not in frame and index.nlevels == 1 and pd.api.types.infer_dtype(index) == "string":
+        frame, notes = frame.assign(id=index), ["the index is read as the column 'id'"]
+    return frame.reset_index(drop=True), notes
+
+
+def _read_excel(path):
+    """The first sheet of a workbook, as if it had been saved as a CSV."""
+    try:
+        sheets = pd.read_excel(path, sheet_name=None, dtype=object, keep_default_na=False)
+    except ImportError as error:
+        remedy = "pip install openpyxl, or save the sheet as 'CSV UTF-8'"
+        raise DataError(path.name, [f"reading Excel's files takes the package openpyxl; {remedy}"]) from error
+    except Exception as error:  # a zip file's or an XML parser's error
+        raise DataError(path.name, ["this is not a whole Excel file; save it again, or as 'CSV UTF-8'"]) from error
+    (name, frame), *others = sheets.items()
+    frame = frame.rename(columns=lambda column: column.strip() if isinstance(column, str) else column)
+    unnamed = [column for column in frame if re.fullmatch(r"Unnamed: \d+", str(column))]
+    full = (frame != "").any(axis=1)
+    number = np.flatnonzero(full) + 2
+    notes = [f"of {len(sheets)} sheets the first is read, {name!r}"] if others else []
+    return _Found(frame.loc[full].drop(columns=unnamed).reset_index(drop=True), number, notes=notes)
 
 
 def _class_names(feature):
@@ -325,12 +457,6 @@ def _read_hub(name):
 # Checking -------------------------------------------------------------------------------------------------------------
 
 
-def _shown(value):
-    """A value as it is quoted in a message: short, on one line."""
-    text = repr(value.item() if isinstance(value, np.generic) else value)
-    return text if len(text) <= 60 else text[:56] + "..." + text[-1]
-
-
 class _Faults:
     """Collects (row, message); messages come out in the order of the rows, those about the whole file last."""
 
@@ -341,7 +467,7 @@ class _Faults:
     def add(self, positions, column, message, values=None):
         """One fault for each position; `message` may hold {} for the value."""
         for i in np.atleast_1d(positions):
-            text = message if values is None else message.replace("{}", _shown(values[i]))
+            text = message if values is None else message.replace("{}", shown(values.iloc[i]))
             part = "" if self.part is None else f" of {self.part[i]}"
             self.found.append((self.number[i], f"row {self.number[i]}{part}, column {column!r}: {text}"))
 
@@ -352,10 +478,14 @@ class _Faults:
         return [text for _, text in sorted(self.found, key=lambda fault: fault[0])]
 
 
-def _check(source, found, wanted, tokenizer):
+def _check(source, found, chosen, left_out, tokenizer, unknown):
     """Check what was read, all of it, and return Rows; raise DataError with every fault."""
-    frame, faults, notes = found.frame, _Faults(found), list(found.notes)
-    columns = ", ".join(map(str, frame.columns)) or "none"
+    faults, notes = _Faults(found), list(found.notes)
+    frame = found.frame.rename(columns=lambda name: _plain(name, found.frame))
+    if twice := list(dict.fromkeys(frame.columns[frame.columns.duplicated()])):
+        what = "there are {} columns of this name, spaces around it left off; rename or remove all but one"
+        raise DataError(source, [f"column {name!r}: {what.format((frame.columns == name).sum())}" for name in twice])
+    columns = ", ".join(frame.columns) or "none"
     text_column = next((name for name in TEXT_COLUMNS if name in frame), None)
     text = None
     if text_column:
@@ -365,9 +495,7 @@ def _check(source, found, wanted, tokenizer):
         text = _decode(frame, tokenizer, faults, notes)
     elif len(frame):
         faults.add_whole(f"column 'text' is missing (the columns are {columns}); rename the one with the texts")
-    ids = frame["id"].astype(str) if "id" in frame else pd.Series(np.arange(1, len(frame) + 1)).astype(str)
-    if "id" in frame and pc.count_distinct(pa.array(ids, pa.string())).as_py() < len(ids):
-        faults.add(np.flatnonzero(ids.duplicated()), "id", "{} was used before; give each row its own", ids)
+    ids = _check_ids(frame, faults, notes)
     split = None
     if "split" in frame:
         split = frame["split"].astype(str).str.strip().str.lower().map(SPLIT_NAMES)
@@ -378,20 +506,56 @@ def _check(source, found, wanted, tokenizer):
         split = split.to_numpy(dtype=object)
     known = [name for name in (text_column, "id", "split", "input_ids", "attention_mask", "token_type_ids") if name]
     others = [name for name in frame.columns if name not in known]
-    if "labels" in frame:
-        names, matrix = _labels_from_lists(frame["labels"], wanted, found.names, faults, notes)
-        if aside := [name for name in others if name != "labels"]:
-            notes.append(f"columns not used: {', '.join(map(str, aside))}")
+    looked = {} if "labels" in frame else look_at_columns(frame[others])
+    named = set(chosen or ()) <= set(looked) and bool(looked) and bool(chosen)
+    column, said, doubts = (None, [], []) if named else label_column(frame, hold_labels(looked))
+    notes += said
+    if column:
+        if column == "accept" and "answer" in frame:  # Prodigy's: what was rejected or skipped has no labels
+            message = "{} means that the labels do not hold; keep the rows with 'accept'"
+            faults.add(np.flatnonzero(frame["answer"] != "accept"), "answer", message, frame["answer"])
+        names, matrix = labels_from_cells(frame[column], chosen, left_out, found.names, unknown, faults, notes)
+        aside = [name for name in others if name != column]
+        if aside:
+            notes.append(f"columns not used: {listed(aside)}")
         for name in set(aside) & set(names):
-            faults.add_whole(f"column {name!r} is also a name in column 'labels'; keep one of the two forms")
+            faults.add_whole(f"column {name!r} is also a name in column {column!r}; keep one of the two forms")
+    elif doubts:
+        names, matrix = [], np.zeros((len(frame), 0), dtype=np.float32)
+        for doubt in doubts:
+            faults.add_whole(doubt)
     else:
-        names, matrix = _labels_from_columns(frame[others], wanted, columns, faults, notes)
-    _check_names(names, faults)
+        names, matrix = labels_from_columns(looked, chosen, left_out, unknown, faults, notes)
+    check_names(names, faults)
     if not faults.found:
         _check_counts(names, matrix, faults, notes)
     if faults.found:
         raise DataError(source, faults.in_order())
     return Rows(ids, text.astype("str"), matrix, names, split, notes)
+
+
+def _plain(name, frame):
+    """A column's name without spaces around it; in small letters where it is one that is looked for."""
+    plain = str(name).strip()
+    return plain.lower() if plain.lower() in KNOWN and plain.lower() not in frame else plain
+
+
+def _check_ids(frame, faults, notes):
+    """The ids as texts; rows are numbered where there are none."""
+    numbers = pd.Series(np.arange(1, len(frame) + 1)).astype(str)
+    if "id" not in frame:
+        return numbers
+    missing = frame["id"].isna()
+    ids = frame["id"].astype(str)
+    missing |= ids.str.strip() == ""
+    if missing.all():
+        notes.append("the column 'id' is empty; the rows are numbered")
+        return numbers
+    faults.add(np.flatnonzero(missing), "id", "there is no id; give the row its own, or leave the column out")
+    if pc.count_distinct(pa.array(ids, pa.string())).as_py() < len(ids):
+        again = ids.duplicated() & ~missing
+        faults.add(np.flatnonzero(again), "id", "{} was used before; give each row its own", ids)
+    return ids
 
 
 def _check_texts(text, column, faults):
@@ -448,179 +612,9 @@ def _decode(frame, tokenizer, faults, notes):
     return text
 
 
-# Labels ---------------------------------------------------------------------------------------------------------------
-
-
-def _labels_from_lists(column, wanted, class_names, faults, notes):
-    """Label names and matrix of a column of lists, joined strings, ids or vectors. Each different cell is read once."""
-    values = [tuple(v.tolist() if isinstance(v, np.ndarray) else v) if isinstance(v, LISTS) else v for v in column]
-    try:
-        codes, cells = pd.factorize(pd.Series(values, dtype=object), use_na_sentinel=False)
-    except TypeError:  # a dictionary or a list of lists: no cell can be compared with another
-        codes, cells = np.arange(len(values)), values
-    cells = [None if not isinstance(cell, (str, tuple)) and pd.isna(cell) else cell for cell in cells]
-    order = np.argsort(codes, kind="stable")
-    ends = np.searchsorted(codes[order], np.arange(len(cells)), side="right")
-
-    def bad(k, message):
-        faults.add(order[ends[k - 1] if k else 0 : ends[k]], "labels", message)
-
-    written = {k for k, cell in enumerate(cells) if isinstance(cell, str) and cell.strip().startswith("[")}
-    for k in written:
-        try:
-            cells[k] = tuple(ast.literal_eval(cells[k].strip()))
-        except (ValueError, SyntaxError, TypeError):
-            bad(k, f'{_shown(cells[k])} is not a list; write it as ["a", "b"] or a|b')
-            cells[k] = ()
-    lists = [cell for cell in cells if isinstance(cell, tuple)]
-    if class_names is None and _are_vectors(lists, wanted):
-        names, small = _labels_from_vectors(cells, np.diff(ends, prepend=0), wanted, bad, notes)
-        return names, small[codes]
-
-    joined = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
-    separator = next((s for s in SEPARATORS if any(s in cell for cell in joined)), SEPARATORS[0])
-    mixed = bool(joined) and (any(lists) or bool(written))
-    names_of_ids = class_names or wanted
-    sets = []
-    for k, cell in enumerate(cells):
-        items = ()
-        if isinstance(cell, tuple):
-            items = cell
-        elif isinstance(cell, str):
-            items = tuple(part for part in cell.split(separator) if part.strip())
-            if mixed and items:
-                bad(k, f"{_shown(cell)} is joined text and other rows hold lists; use one form")
-        elif cell is None:
-            bad(k, "there is no value; write an empty list for no label")
-        else:
-            bad(k, f"{_shown(cell)} is neither a list nor a text; write a list of label names")
-        names = []
-        for item in items:
-            if isinstance(item, int) and not isinstance(item, bool) and names_of_ids:
-                if 0 <= item < len(names_of_ids):
-                    names.append(names_of_ids[item])
-                else:
-                    bad(k, f"label id {item} has no name (there are {len(names_of_ids)}); give all label_names")
-            elif not isinstance(item, str):
-                bad(k, f"{_shown(item)} is not a label name; write names, or give label_names for ids")
-            elif not item.strip():
-                bad(k, "a label has an empty name; write its name or take it out")
-            elif class_names is None and (inside := next((s for s in SEPARATORS if s in item), None)):
-                bad(k, f"label {_shown(item.strip())} holds the separator {inside!r}; split it in two or rename it")
-            else:
-                names.append(item.strip())
-        if len(items) > len(set(items)):
-            bad(k, f"{_shown(list(items))} names a label twice; write each once")
-        sets.append(names)
-    names = list(wanted or class_names or sorted({name for labels in sets for name in labels}))
-    unknown = {name for labels in sets for name in labels} - set(names)
-    for k, labels in enumerate(sets):
-        for name in sorted(unknown & set(labels)):
-            bad(k, f"{name!r} is not among the label names given ({', '.join(names)})")
-    position = {name: j for j, name in enumerate(names)}
-    small = np.zeros((len(cells), len(names)), dtype=np.float32)
-    for k, labels in enumerate(sets):
-        small[k, [position[name] for name in labels if name in position]] = 1
-    return names, small[codes]
-
-
-def _are_vectors(lists, wanted):
-    """Whether lists hold 0 or 1 a label, and not label ids: floats, or all of one length and nothing but 0 and 1."""
-    numbers = [x for cell in lists for x in cell]
-    if not numbers or not all(isinstance(x, (int, float)) for x in numbers):
-        return False
-    lengths = {len(cell) for cell in lists}
-    alike = len(lengths) == 1 and set(numbers) <= {0, 1} and len(wanted or lists[0]) == len(lists[0]) > 1
-    return alike or all(isinstance(x, float) for x in numbers)
-
-
-def _labels_from_vectors(cells, counts, wanted, bad, notes):
-    lengths = np.array([len(cell) if isinstance(cell, tuple) else 0 for cell in cells])
-    width = len(wanted) if wanted else int(np.bincount(lengths, weights=counts * (lengths > 0)).argmax())
-    small = np.zeros((len(cells), width), dtype=np.float32)
-    for k, cell in enumerate(cells):
-        if not isinstance(cell, tuple):
-            bad(k, f"{_shown(cell)} is not a vector of 0 and 1, as other rows have")
-        elif len(cell) != width:
-            whose = "{} label names were given" if wanted else "most have {}"
-            bad(k, f"a vector of length {len(cell)}, but {whose.format(width)}; write one number a label")
-        elif set(cell) - {0.0, 1.0}:
-            value = next(x for x in cell if x not in (0.0, 1.0))
-            bad(k, f"{value!r} is neither 0 nor 1; a label vector holds nothing else")
-        else:
-            small[k] = cell
-    if not wanted:
-        notes.append(f"the {width} labels have no names; give them: read_splits(..., label_names=[...])")
-    return list(wanted or [f"label_{k}" for k in range(width)]), small
-
-
-def _labels_from_columns(frame, wanted, columns, faults, notes):
-    """Label names and matrix of 0/1 columns. A column of mostly 0 and 1 is meant as a label; others are set aside."""
-    numbers = {name: _zeros_and_ones(column) for name, column in frame.items()}
-    odd = {name: np.flatnonzero(np.isnan(values)) for name, values in numbers.items()}
-
-    def is_label(name):  # mostly 0 and 1, or nothing but 0, 1 and gaps
-        strange = frame[name].iloc[odd[name]]
-        gaps = (strange.isna() | (strange.astype(str).str.strip() == "")).sum()
-        return len(strange) <= len(frame) / 2 or gaps == len(strange) < len(frame)
-
-    names = [name for name in frame.columns if len(frame) and is_label(name)]
-    if wanted:
-        for name in wanted:
-            if name not in numbers:
-                faults.add_whole(f"label name {name!r} was given, but there is no such column (there are {columns})")
-        names = [name for name in wanted if name in numbers]
-    elif not names and len(frame):
-        remedy = "add labels joined by |, or one 0/1 column a label"
-        faults.add_whole(f"there is neither a column 'labels' nor one of 0 and 1 (the columns are {columns}); {remedy}")
-    if aside := [name for name in frame.columns if name not in names]:
-        why = "not among the label names given" if wanted else "a label column holds 0 and 1"
-        notes.append(f"columns not used: {', '.join(map(str, aside))} ({why})")
-    for name in names:
-        message = "{} is neither 0 nor 1; a label column holds nothing else"
-        faults.add(odd[name], name, message, frame[name])
-    matrix = np.array([numbers[name] for name in names], dtype=np.float32).reshape(len(names), len(frame)).T
-    return [str(name) for name in names], matrix
-
-
-def _zeros_and_ones(column):
-    """A column as float32, nan where it holds neither 0 nor 1. Each different value is looked at once."""
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        values = column.to_numpy(dtype=np.float32, na_value=np.nan)
-        return np.where((values == 0) | (values == 1), values, np.float32(np.nan))
-    if isinstance(column.dtype, pd.CategoricalDtype) and not column.hasnans:
-        codes, values = column.cat.codes.to_numpy(), column.cat.categories
-    else:
-        codes, values = pd.factorize(column, use_na_sentinel=False)
-    return np.array([_zero_or_one(value) for value in values], dtype=np.float32)[codes]
-
-
-def _zero_or_one(value):
-    if isinstance(value, str):
-        value = {"true": 1, "false": 0}.get(value.strip().lower(), value)
-    try:
-        return number if (number := float(value)) in (0, 1) else np.nan
-    except (TypeError, ValueError):
-        return np.nan
-
-
-def _check_names(names, faults):
-    alike = {}
-    for name in names:
-        alike.setdefault("".join(name.lower().split()), []).append(name)
-    for group in alike.values():
-        if len(group) > 1:
-            faults.add_whole(
-                f"labels {' and '.join(map(repr, group))} differ by case or spaces only; write one of them"
-            )
-    if len(names) > MAX_LABELS:
-        what = "are these label names, and not free text? Keep the commonest"
-        faults.add_whole(f"{len(names)} labels are more than {MAX_LABELS}; {what}")
-
-
 def _check_counts(names, matrix, faults, notes):
     """What only makes sense once every row is in order."""
-    if not matrix.any():
+    if not (matrix == 1).any():
         faults.add_whole("no label is used in any row; check the labels")
     elif len(names) == 1:
         remedy = "take a binary classifier, or add labels"
@@ -628,7 +622,8 @@ def _check_counts(names, matrix, faults, notes):
     elif len(matrix) < MIN_ROWS:
         what = "too few for train, validation and test"
         faults.add_whole(f"{len(matrix)} rows are {what}; give at least {MIN_ROWS}")
-    always, never = matrix.all(axis=0), ~matrix.any(axis=0)
+    present = matrix == 1
+    always, never = (present | (matrix == UNKNOWN)).all(axis=0), ~present.any(axis=0)
     if not faults.found and (always | never).all():
         faults.add_whole("no label can be learned: each is on every row or on none; check the labels")
     notes += [f"label {names[j]!r} is on every row: there is nothing to learn for it" for j in np.flatnonzero(always)]

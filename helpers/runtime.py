@@ -42,6 +42,8 @@ def start_run(
     *,
     profile="tiny",
     dataset=None,
+    label_names=None,
+    unknown=None,
     checkpoint=None,
     max_len=None,
     train_batch_size=None,
@@ -60,7 +62,9 @@ def start_run(
         Its name, for the score table.
     default_dataset : str
         What DATASET = None means in the profile "tiny".
-    profile ... output_dir : the notebook's parameters, see `helpers.settings.Settings`
+    label_names, unknown : list of str and bool, optional
+        Which labels, and whether some may be unknown: `helpers.reading.read_rows`.
+    profile ... output_dir : the other parameters of a notebook, see `helpers.settings.Settings`
         None means the profile's value. Without EPOCHS they follow from the rows and labels:
         `helpers.settings.enough_epochs`.
     recipe : str
@@ -96,7 +100,7 @@ def start_run(
     )
     with writable(settings.output_dir):
         files.check_writable(settings.output_dir)
-    splits = data.read_splits(settings.dataset)
+    splits = data.read_splits(settings.dataset, label_names=label_names, unknown=bool(unknown))
     label_names = data.label_names(splits)
     if settings.epochs is None:
         positives = data.label_matrix(splits["train"]).sum(axis=0).tolist()

@@ -1,11 +1,14 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
 
 from helpers import __main__ as command
+from helpers import notebooks
 from helpers.data import EMBEDDED
 
 
@@ -106,6 +109,60 @@ def test_run_refuses_wrong_parameters_in_one_sentence_before_any_notebook(clone,
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (clone / "build").exists()
+
+
+CASES = Path(__file__).parent / "cases"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "labels"),
+    [
+        (["--labels", "sad,calm"], ["sad", "calm"]),
+        (["--labels=-is_retweet"], ["calm", "angry", "sad"]),
+        ([], ["calm", "angry", "sad", "is_retweet"]),
+    ],
+)
+def test_check_and_run_take_labels(clone, capsys, arguments, labels):
+    path = str(CASES / "metadata_01_ok.csv")
+    assert command.main(["check", path, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1 : 1 + len(labels)]] == labels
+    assert lines[1 + len(labels)].split()[0] == "without"
+    source = "LABEL_NAMES = None\nUNKNOWN = None\nDATASET = None"
+    cells = [nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})]
+    cells.append(nbformat.v4.new_code_cell("print(LABEL_NAMES, UNKNOWN)"))
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA), clone / "notebooks" / "01_good.ipynb"
+    )
+    result = call("run", "01", "--dataset", path, *arguments, cwd=clone)
+    assert result.returncode == 0, result.stderr
+    printed = nbformat.read(clone / "build" / "01_good.ipynb", as_version=4).cells[-1].outputs[0].text
+    assert printed == f"{arguments[-1].removeprefix('--labels=').split(',') if arguments else None} None\n"
+
+
+def test_labels_without_a_data_set_are_refused(clone):
+    result = call("run", "01", "--labels", "a,b", cwd=clone)
+    assert result.returncode == 1
+    assert "--labels and --unknown speak of a data set of your own: give --dataset, too" in result.stderr
+
+
+def test_check_counts_unknown_cells_and_refers_to_the_page_of_forms(capsys):
+    path = str(CASES / "kaggle_minus1_most.csv")
+    assert command.main(["check", path]) == 1
+    assert "docs/your_own_data.md" in capsys.readouterr().err
+    assert command.main(["check", path, "--unknown"]) == 0
+    out = capsys.readouterr().out
+    assert "unknown cells                 51" in out
+    assert "calm                           6" in out
+
+
+def test_check_prints_in_a_console_that_lacks_the_letters():
+    path = str(CASES / "html_emoji.csv")
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    arguments = [sys.executable, "-m", "helpers", "check", path]
+    result = subprocess.run(arguments, env=environment, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "\\u65e5\\u672c" in result.stdout.decode("cp1252")
 
 
 def test_run_refuses_bad_data_before_any_notebook(clone):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers.data import DataError, read_rows, read_splits
-from helpers.reading import MAX_CHARACTERS
+from helpers.reading import A_FILE, MAX_CHARACTERS
 
 SETS = [["a"], ["a", "b"], [], ["c", "b"]] * 6
 TEXTS = [f"text number {i}" for i in range(len(SETS))]
@@ -35,7 +35,7 @@ FAULTS = {
         "bad.csv",
         "text,author\n" + "".join(f"t{i},me\n" for i in range(12)),
         [
-            "there is neither a column 'labels' nor one of 0 and 1 (the columns are text, author); "
+            "there is neither a column 'labels' nor one of 0 and 1 (beside the texts: author, as 'me'); "
             "add labels joined by |, or one 0/1 column a label"
         ],
     ),
@@ -163,14 +163,6 @@ FAULTS = {
         "text,x,y\n" + "".join(f"t{i},{i % 2},{'1' if i > 9 else ''}\n" for i in range(12)),
         [f"row {i}, column 'y': '' is neither 0 nor 1; a label column holds nothing else" for i in range(2, 12)],
     ),
-    "semicolons between the columns": (
-        "bad.csv",
-        ("text,labels\n" + GOOD).replace(",", ";"),
-        [
-            "row 1: the columns are separated by ';'; save the file with commas between them, "
-            "or give it as .parquet or .jsonl"
-        ],
-    ),
     "ids in a CSV": (
         "bad.csv",
         "input_ids,a,b\n" + "".join(f"101 7 {i},{i % 2},{i % 3 // 2}\n" for i in range(12)),
@@ -279,7 +271,7 @@ FAULTS = {
     "another kind of file": (
         "bad.txt",
         "hello",
-        ["unknown extension '.txt'; save the file as .csv, .jsonl or .parquet"],
+        [f"unknown extension '.txt'; save it as {A_FILE}"],
     ),
 }
 
@@ -299,20 +291,20 @@ def test_there_are_enough_kinds():
     assert len(FAULTS) >= 25
 
 
-@pytest.mark.parametrize("kind", ["folder", "folder.csv", "loop.csv", "absent.csv", "no such thing", "sheet.xlsx"])
+@pytest.mark.parametrize("kind", ["folder", "folder.csv", "loop.csv", "absent.csv", "no such thing", "sheet.ods"])
 def test_what_is_no_readable_file(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "loop.csv").symlink_to("loop.csv")  # cannot be opened, not even by root
     expected = {
-        "folder": "this is a folder; give the file itself (.csv, .jsonl or .parquet)",
-        "folder.csv": "this is a folder; give the file itself (.csv, .jsonl or .parquet)",
+        "folder": f"this is a folder; give the file itself, {A_FILE}",
+        "folder.csv": f"this is a folder; give the file itself, {A_FILE}",
         "loop.csv": "the file cannot be read (Too many levels of symbolic links); check its permissions",
         "absent.csv": f"there is no such file (looked in {tmp_path}); check the name",
     }
     other = "there is no such file; DATASET takes"
-    other += ' "movies", "comments", a .csv, .jsonl or .parquet file, or a hub name as in "owner/name"'
+    other += f' "movies", "comments", {A_FILE}, or a hub name as in "owner/name"'
     with pytest.raises(DataError) as error:
         read_rows(kind)
     assert error.value.faults == [expected.get(kind, other)]
@@ -385,13 +377,16 @@ def test_booleans_and_floats_are_0_and_1(tmp_path):
     rows = read_rows(tmp_path / "data.csv")
     assert rows.label_names == ["a", "b"]
     assert rows.matrix[:3].tolist() == [[1, 0], [0, 1], [1, 1]]
-    assert rows.notes == ["columns not used: when (a label column holds 0 and 1)"]
+    assert rows.notes == [
+        'the labels are the columns a, b; to leave one out: LABEL_NAMES = ["-b"], --labels=-b',
+        "columns not used: when (holds 'today'); a label column holds 0 and 1",
+    ]
 
 
 def test_a_label_on_every_row_or_on_none_is_a_note(tmp_path):
     frame = pd.DataFrame({"text": TEXTS, "a": 1, "b": [0, 1] * 12, "c": 0})
     frame.to_csv(tmp_path / "data.csv", index=False)
-    assert read_rows(tmp_path / "data.csv").notes == [
+    assert read_rows(tmp_path / "data.csv").notes[1:] == [
         "label 'a' is on every row: there is nothing to learn for it",
         "label 'c' is on no row: it can't be learned",
     ]
@@ -419,9 +414,7 @@ def test_label_names_that_are_given_set_the_order_or_must_match(tmp_path):
     assert rows.matrix[:2].tolist() == [[1, 0], [0, 1]]
     with pytest.raises(DataError) as error:
         read_rows(tmp_path / "columns.csv", label_names=["a", "z"])
-    assert error.value.faults == [
-        "label name 'z' was given, but there is no such column (there are text, b, a, checked)"
-    ]
+    assert error.value.faults == ["label name 'z' was given, but there is no such column (there are b, a, checked)"]
     (tmp_path / "names.csv").write_text("text,labels\n" + GOOD)
     assert read_rows(tmp_path / "names.csv", label_names=["b", "a"]).matrix[0].tolist() == [0, 1]
     with pytest.raises(DataError) as error:
@@ -433,7 +426,10 @@ def test_label_names_that_are_given_set_the_order_or_must_match(tmp_path):
     assert read_rows(tmp_path / "ids.jsonl", label_names=["x", "y", "z"]).matrix[1].tolist() == [0, 1, 0]
     with pytest.raises(DataError) as error:
         read_rows(tmp_path / "ids.jsonl", label_names=["x", "y"])
-    assert error.value.faults[0] == "row 3, column 'labels': label id 2 has no name (there are 2); give all label_names"
+    assert (
+        error.value.faults[0]
+        == "row 3, column 'labels': label id 2 has no name (there are 2, from 0 on); give all label_names"
+    )
 
 
 # Hub data sets, as local folders with the same columns and types ------------------------------------------------------
@@ -566,3 +562,160 @@ def test_a_hub_set_without_train_or_that_is_not_there(hub):
     with pytest.raises(DataError) as error:
         read_rows("nobody/nothing")
     assert error.value.faults == ["there is no such file, and the hub cannot be reached; check DATASET and the network"]
+
+
+# Files as spreadsheets and tools write them ---------------------------------------------------------------------------
+
+TABLE = pd.DataFrame({"text": TEXTS, "labels": ["|".join(labels) for labels in SETS]})
+EXPECTED = [[float(name in labels) for name in "abc"] for labels in SETS]
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [(".tsv", "\t"), (".csv", "\t"), (".csv", ";"), (".tsv", ",")])
+@pytest.mark.parametrize("told", [False, True])
+def test_the_delimiter_is_seen_in_the_header_or_told(tmp_path, suffix, separator, told):
+    """A text that holds the other delimiters changes nothing, nor do they in the labels."""
+    table = TABLE.assign(text=TABLE["text"] + ", here; and\tthere")
+    path = tmp_path / f"data{suffix}"
+    table.to_csv(path, sep=separator, index=False)
+    if told:
+        path.write_text(f"sep={separator}\n" + path.read_text())
+    rows = read_rows(path)
+    assert rows.matrix.tolist() == EXPECTED
+    assert list(rows.text) == list(table["text"])
+    path.write_text(path.read_text() + separator.join(["", "a"]) + "\n")
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults[0].startswith(f"row {27 if told else 26}, column 'text': the text is empty")
+
+
+def test_headers_with_spaces_capitals_and_nothing(tmp_path):
+    path = tmp_path / "data.csv"
+    lines = "".join(f"{i},{text},{labels},\n" for i, (text, labels) in enumerate(TABLE.to_numpy()))
+    path.write_text(", Text , LABELS,\n" + lines)
+    rows = read_rows(path)
+    assert rows.matrix.tolist() == EXPECTED
+    assert rows.notes == ["column number 1 has no name and is not used; name it if it is a label"]
+    path.write_text("text,labels, labels\n" + GOOD_01)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == [
+        "row 1, column 'labels': there are 2 columns of this name; rename or remove all but one"
+    ]
+    frame = pd.DataFrame({"text": TEXTS, "a": 1, " a": 0})
+    frame.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
+    with pytest.raises(DataError) as error:
+        read_rows(tmp_path / "data.jsonl")
+    assert error.value.faults == [
+        "column 'a': there are 2 columns of this name, spaces around it left off; rename or remove all but one"
+    ]
+
+
+def test_old_macs_line_ends_and_a_file_without_a_last_one(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes(TABLE.to_csv(index=False, lineterminator="\r").rstrip("\r").encode())
+    assert read_rows(path).matrix.tolist() == EXPECTED
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_json_lists_and_lines_whatever_the_file_is_called(tmp_path, suffix):
+    path = tmp_path / f"data{suffix}"
+    for lines in (True, False):
+        TABLE.to_json(path, orient="records", lines=lines, indent=None if lines else 2)
+        assert read_rows(path).matrix.tolist() == EXPECTED
+    records = [*TABLE.to_dict("records"), {"text": "", "labels": ""}, "text"]
+    path.write_text(json.dumps(records))
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == [
+        "row 25, column 'text': the text is empty; write one or delete the row",
+        'row 26: \'text\' is not a JSON object; write one object a line, as {"text": "...", "labels": ["a"]}',
+    ]
+
+
+def test_json_by_columns_is_refused(tmp_path):
+    path = tmp_path / "data.json"
+    TABLE.to_json(path)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == [
+        "the file is one JSON object with the keys text, labels, not one a text; "
+        'write one object a line, as {"text": "...", "labels": ["a"]}'
+    ]
+
+
+def test_a_sheet_is_read_as_its_csv_would_be(tmp_path):
+    path = tmp_path / "data.xlsx"
+    table = TABLE.assign(id=range(24))
+    table.loc[24] = [None, None, None]  # an empty row
+    table.loc[25] = [None, "a", 25]
+    with pd.ExcelWriter(path) as writer:
+        table[:24].to_excel(writer, sheet_name="texts", index=False)
+        table[:2].to_excel(writer, sheet_name="notes", index=False)
+    rows = read_rows(path)
+    assert rows.matrix.tolist() == EXPECTED
+    assert rows.notes == ["of 2 sheets the first is read, 'texts'"]
+    marks = pd.DataFrame({"text": TEXTS, "a": [True, False] * 12, "b": ["x", None, None] * 8})
+    marks[["text", "a"]].assign(b=[1, 0, 0] * 8).to_excel(path, index=False)
+    assert read_rows(path).matrix[:2].tolist() == [[1, 1], [0, 0]]
+    marks.drop(columns="a").assign(c=["x", "x", None] * 8).to_excel(path, index=False)
+    assert read_rows(path).matrix[:2].tolist() == [[1, 1], [0, 1]]
+    table.to_excel(path, index=False)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == ["row 27, column 'text': the text is empty; write one or delete the row"]
+    path.write_bytes(b"PK no more")
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == ["this is not a whole Excel file; save it again, or as 'CSV UTF-8'"]
+
+
+def test_a_sheet_without_openpyxl(tmp_path, monkeypatch):
+    def missing(*args, **kwargs):
+        raise ImportError("`Import openpyxl` failed.")
+
+    monkeypatch.setattr(pd, "read_excel", missing)
+    (tmp_path / "data.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError) as error:
+        read_rows(tmp_path / "data.xlsx")
+    assert error.value.faults == [
+        "reading Excel's files takes the package openpyxl; pip install openpyxl, or save the sheet as 'CSV UTF-8'"
+    ]
+
+
+@pytest.mark.parametrize("name", ["id", "text", None])
+def test_an_index_that_says_something_is_a_column(tmp_path, name):
+    frame = TABLE.assign(id=[f"d{i}" for i in range(24)]).set_index(name or "id")
+    frame.index.name = name
+    if name == "id":
+        frame = frame.sort_index(ascending=False)
+    frame.to_parquet(tmp_path / "data.parquet")
+    rows = read_rows(tmp_path / "data.parquet")
+    assert sorted(rows.id) == sorted(f"d{i}" for i in range(24))
+    assert sorted(rows.text) == sorted(TEXTS)
+    assert rows.notes == [f"the index {name!r} is read as a column" if name else "the index is read as the column 'id'"]
+
+
+@pytest.mark.parametrize("column", ["id", "labels", "split", "x"])
+def test_the_fault_of_a_filtered_frame_quotes_its_own_row(tmp_path, column):
+    """With an index whose numbers are not the rows' places."""
+    frame = TABLE.assign(id=[f"d{i}" for i in range(24)], split="train")
+    if column == "x":
+        frame = frame.drop(columns="labels").assign(x=[i % 2 for i in range(24)], y=[i % 3 // 2 for i in range(24)])
+    frame.loc[20, column] = {"id": "d4", "labels": "b|b", "split": "nowhere", "x": 7}[column]
+    frame[3:].to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(DataError) as error:
+        read_rows(tmp_path / "data.parquet")
+    (fault,) = error.value.faults
+    assert fault.startswith(f"row 18, column '{column}': ")
+    assert {"id": "'d4'", "labels": "['b', 'b']", "split": "'nowhere'", "x": "7"}[column] in fault
+
+
+def test_some_ids_that_are_empty(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(
+        "id,text,labels\n" + "".join(f"{i},{t},{'ab'[i % 2]}\n" for i, t in enumerate(TEXTS)) + ",x,a\n ,y,b\n"
+    )
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    what = "there is no id; give the row its own, or leave the column out"
+    assert error.value.faults == [f"row {row}, column 'id': {what}" for row in (26, 27)]

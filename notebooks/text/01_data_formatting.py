@@ -39,7 +39,9 @@ assert getattr(helpers, "__version__", None) == VERSION, f"another helpers is in
 
 # %% tags=["parameters"]
 PROFILE = "tiny"  # "tiny": built-in data and model, CPU. "full": data and checkpoint from the hub, for a GPU
-DATASET = None  # None (the profile's), "movies", "comments", a .csv, .jsonl or .parquet file, or a hub name
+DATASET = None  # None (the profile's), "movies", "comments", a file (.csv, .jsonl, .xlsx, ...), or a hub name
+LABEL_NAMES = None  # None (all that are found), or a list of labels; ["-a"] takes all but a
+UNKNOWN = None  # True: -1 and nothing in the place of a label mean that nobody looked
 CHECKPOINT = None  # None (the profile's), a folder, or a hub name
 MAX_LEN = None  # tokens after which a text is cut
 TRAIN_BATCH_SIZE = None
@@ -84,6 +86,8 @@ run = start_run(
     default_dataset="movies",
     profile=PROFILE,
     dataset=DATASET,
+    label_names=LABEL_NAMES,
+    unknown=UNKNOWN,
     checkpoint=CHECKPOINT,
     max_len=MAX_LEN,
     train_batch_size=TRAIN_BATCH_SIZE,
