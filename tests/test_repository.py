@@ -79,6 +79,8 @@ class TestNotebook:
         assert names == [
             "PROFILE",
             "DATASET",
+            "LABEL_NAMES",
+            "UNKNOWN",
             "CHECKPOINT",
             "MAX_LEN",
             "TRAIN_BATCH_SIZE",
