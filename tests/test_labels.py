@@ -177,6 +177,7 @@ CELLS = {
     "('a',)": ("a",),
     "(0, 1, 0)": (0, 1, 0),
     "{'b', 'a'}": ("a", "b"),
+    "{'f', 'c', 'e', 'b', 'd', 'a'}": ("a", "b", "c", "d", "e", "f"),
     "set()": (),
     "frozenset({'a'})": ("a",),
     "{a,b}": ("a", "b"),  # PostgreSQL
@@ -256,6 +257,7 @@ def fault_of(path, **options):
     ("labels", "fault"),
     [
         (["a|b", "a,b|c"], "row 3, column 'labels': label 'a,b' holds the separator ','; split it in two or rename it"),
+        (["{'choices': ['a']}", "a,b"], "row 3, column 'labels': label 'a,b' holds the separator ','; split it in"),
         (["a & b", "a", "b"], "column 'labels': label 'a & b' is 'a' and 'b', joined by '&'; "),
         (["a+b", "a", "b"], "column 'labels': label 'a+b' is 'a' and 'b', joined by '+'; "),
         (["0", "1"], "column 'labels' holds only 0 and 1, one answer a text, and multi-label data have two labels"),
