@@ -588,6 +588,13 @@ def test_the_delimiter_is_seen_in_the_header_or_told(tmp_path, suffix, separator
     assert error.value.faults[0].startswith(f"row {27 if told else 26}, column 'text': the text is empty")
 
 
+def test_the_delimiter_is_the_one_that_finds_the_texts(tmp_path):
+    """More commas than semicolons, in the labels' names."""
+    path = tmp_path / "data.csv"
+    path.write_text("text;war, peace, or both;love\n" + GOOD_01.replace(",", ";"))
+    assert read_rows(path).label_names == ["war, peace, or both", "love"]
+
+
 def test_headers_with_spaces_capitals_and_nothing(tmp_path):
     path = tmp_path / "data.csv"
     lines = "".join(f"{i},{text},{labels},\n" for i, (text, labels) in enumerate(TABLE.to_numpy()))
