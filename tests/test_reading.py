@@ -720,9 +720,9 @@ def test_the_fault_of_a_filtered_frame_quotes_its_own_row(tmp_path, column):
 def test_some_ids_that_are_empty(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text(
-        "id,text,labels\n" + "".join(f"{i},{t},{'ab'[i % 2]}\n" for i, t in enumerate(TEXTS)) + ",x,a\n ,y,b\n"
+        "id,text,labels\n" + "".join(f"{i},{t},{'ab'[i % 2]}\n" for i, t in enumerate(TEXTS)) + ",x,a\n,y,b\n ,z,b\n"
     )
     with pytest.raises(DataError) as error:
         read_rows(path)
     what = "there is no id; give the row its own, or leave the column out"
-    assert error.value.faults == [f"row {row}, column 'id': {what}" for row in (26, 27)]
+    assert error.value.faults == [f"row {row}, column 'id': {what}" for row in (26, 27, 28)]
