@@ -99,6 +99,8 @@ def freeze_lower_layers(model):
     """
     encoder = getattr(model, getattr(model, "base_model_prefix", "encoder"))
     layers = max((m for m in encoder.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
+    if getattr(getattr(encoder, "config", None), "mean_pooling", False):  # its last layer has nothing to learn
+        layers = layers[:-1]
     frozen = len(layers) - max(1, len(layers) // 3)
     for part in (getattr(encoder, "embeddings", encoder.get_input_embeddings()), *layers[:frozen]):
         part.requires_grad_(False)
