@@ -333,7 +333,8 @@ def _described(name, place, local):
     decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
     if decoder or config.is_encoder_decoder or getattr(config, "is_decoder", False):
         raise CheckpointError(
-            f"{name} is a decoder ({config.model_type}): its first token sees no other; give an encoder, such as BERT"
+            f"{name} has a decoder ({config.model_type}), whose tokens see only those before them; give an encoder, such "
+            "as BERT"
         )
     if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise CheckpointError(f"{name} is a model of type {config.model_type}, not for texts; give an encoder of texts")
