@@ -184,9 +184,7 @@ def test_a_saved_model_is_whole_or_refused(tmp_path):
     )
     (folder / "config.json").write_text(json.dumps({**config, "n_layers": 3}))
     for label_names in (None, ["x"]):
-        assert "of its weights 16 are missing (such as distilbert.transformer.layer.2." in sentence(
-            folder, label_names
-        )
+        assert "of its weights 16 are missing (such as distilbert.transformer.layer.2." in sentence(folder, label_names)
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 500}))
     for label_names in (None, ["x"]):
         assert "1 are of another shape than its config says (such as distilbert.emb" in sentence(folder, label_names)
