@@ -4,9 +4,11 @@ import sys
 
 import nbformat
 import pytest
+from conftest import tiny_checkpoint
 
 from helpers import __main__ as command
 from helpers.data import EMBEDDED
+from helpers.notebooks import METADATA
 
 
 def call(*arguments, cwd=None):
@@ -96,7 +98,7 @@ def test_run_in_place_takes_no_parameters(clone):
     ("option", "value", "message"),
     [
         ("--epochs", "0", "EPOCHS is 0; it takes a whole number from 1 up"),
-        ("--checkpoint", "no-such-folder", "CHECKPOINT no-such-folder cannot be read"),
+        ("--checkpoint", "no-such-folder", "CHECKPOINT: no-such-folder is no folder, seen from "),
         ("--output-dir", "pyproject.toml/build", "cannot be written (Not a directory); choose another folder"),
     ],
 )
@@ -104,6 +106,26 @@ def test_run_refuses_wrong_parameters_in_one_sentence_before_any_notebook(clone,
     result = call("run", option, value, cwd=clone)
     assert result.returncode == 1
     assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (clone / "build").exists()
+
+
+def test_a_relative_checkpoint_is_the_folder_seen_from_where_the_command_was_given(clone):
+    here = clone / "elsewhere"
+    folder = tiny_checkpoint(here / "models" / "mine", max_position_embeddings=130)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(CHECKPOINT)")], metadata=METADATA)
+    nbformat.write(notebook, clone / "notebooks" / "05_prints.ipynb")
+    result = call("run", "05", "--checkpoint", "models/mine", cwd=here)
+    assert result.returncode == 0, result.stderr
+    cell = nbformat.read(clone / "build" / "05_prints.ipynb", as_version=4).cells[-1]
+    assert cell.outputs[0].text == f"{folder.resolve()}\n"
+
+
+def test_run_refuses_a_checkpoint_without_tokenizer_before_any_notebook(clone):
+    tiny_checkpoint(clone / "mine", tokenizer=False)
+    result = call("run", "--checkpoint", "mine", cwd=clone)
+    assert result.returncode == 1
+    assert "has no tokenizer (no tokenizer.json, no vocab.txt); save the model's own there" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (clone / "build").exists()
 
