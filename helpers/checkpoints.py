@@ -293,7 +293,12 @@ def _examined(name, place, state):
     _check_vocabulary(name, tokenizer, model)
     if state is not None:
         _check_weights(name, Path(place), model)
-    return Examined(usable_positions(model), "mean" if getattr(config, "mean_pooling", False) else "first")
+    return Examined(usable_positions(model), "mean" if reads_the_mean(config) else "first")
+
+
+def reads_the_mean(config):
+    """Whether a model's last layer is the block of `helpers.models.add_mean_pooling`, by its config (or None)."""
+    return getattr(config, "model_type", None) == "distilbert" and getattr(config, "mean_pooling", False) is True
 
 
 def one_line(error):

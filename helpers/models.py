@@ -2,13 +2,14 @@
 
 import re
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from helpers.checkpoints import CheckpointError, one_line
+from helpers.checkpoints import CheckpointError, one_line, reads_the_mean
 from helpers.device import CPU
 from helpers.quiet import quiet_loading
 
@@ -73,11 +74,16 @@ def load_model(checkpoint, label_names=None, **config):
         the encoder's.
     """
     named = label_names is not None
-    before = None
-    if named:
+    with _one_error(checkpoint):
         before = AutoConfig.from_pretrained(checkpoint)
-        config.update(_of_labels(label_names))
-    model, missing, wrong = _load(checkpoint, {"output_hidden_states": False, "output_attentions": False} | config)
+    if named:
+        config.update(_of_labels(list(label_names)))
+    config = {"output_hidden_states": False, "output_attentions": False, **config}
+    with quiet_loading(), _one_error(checkpoint):
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **config
+        )
+    missing, wrong = set(report["missing_keys"]), {name for name, *_ in report["mismatched_keys"]}
     encoder = f"{model.base_model_prefix}."
     needed = sorted(name for name in missing | wrong if not named or name.startswith(encoder))
     if named:  # many checkpoints come without the pooler, which is learned with the head
@@ -88,20 +94,30 @@ def load_model(checkpoint, label_names=None, **config):
             f"{checkpoint} is no whole model: of its weights {len(needed)} are {fault} (such as {needed[0]}); save it "
             "anew with model.save_pretrained, or give another folder"
         )
-    if not named:
-        return model
-    head = {name for name, _ in model.named_parameters() if not name.startswith(encoder)}
-    fault = None if head & missing else _other_labels(before, label_names)
-    if head & missing:
+    if named:
+        head = [name for name, _ in model.named_parameters() if not name.startswith(encoder)]
+        _settle_head(checkpoint, model, head, missing, wrong, before)
+    return model
+
+
+def _settle_head(checkpoint, model, head, missing, wrong, before):
+    """Keep the head that was loaded or put a new one in its place, and say which; `head` has its parameters' names."""
+    was_for = _other_labels(before, list(model.config.id2label.values()))
+    if was_for is None and {*head} & (missing | wrong):  # of another kind of model, or not what its config says
+        was_for = "another task"
+    if head[-1] in missing:  # the output layer: there was no head
         print("Newly initialised, to be learned:", ", ".join(sorted(missing)))
-    elif fault:
-        _renew_head(model, head)
-        print(f"The head of {checkpoint} was for {fault}: it is replaced by a new one, to be learned.")
+    elif was_for:
+        new = dict(AutoModelForSequenceClassification.from_config(model.config).named_parameters())
+        with torch.no_grad():
+            for name in head:
+                model.get_parameter(name).copy_(new[name])
+        print(f"The head of {checkpoint} was for {was_for}: it is replaced by a new one, to be learned.")
     else:
         print(f"The head of {checkpoint} is for these labels in this order: it is kept, and trained further.")
-    if hasattr(model.config, "thresholds") and (fault or head & missing):
+        return
+    if hasattr(model.config, "thresholds"):
         del model.config.thresholds
-    return model
 
 
 def _of_labels(label_names):
@@ -116,17 +132,14 @@ def _of_labels(label_names):
     }
 
 
-def _load(checkpoint, config):
-    """(model, names of missing weights, names of weights of another shape)."""
+@contextmanager
+def _one_error(checkpoint):
+    """Turn what loading a checkpoint raises into one sentence."""
     try:
-        with quiet_loading():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                checkpoint, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **config
-            )
+        yield
     except (OSError, RuntimeError, SafetensorError) as error:
         remedy = "copy it again, or give another folder"
         raise CheckpointError(f"{checkpoint} cannot be loaded ({one_line(error)}); {remedy}") from error
-    return model, set(report["missing_keys"]), {name for name, *_ in report["mismatched_keys"]}
 
 
 def _other_labels(config, label_names):
@@ -137,19 +150,11 @@ def _other_labels(config, label_names):
         return f"{len(names)} labels without names"
     if config.problem_type != "multi_label_classification":
         return f"one label a text, of [{listed}]"
-    if names == list(label_names):
+    if names == label_names:
         return None
-    if sorted(map(str, names)) == sorted(label_names):
+    if sorted(map(str, names)) == sorted(map(str, label_names)):
         return f"these labels in another order, [{listed}]"
     return f"other labels, [{listed}]"
-
-
-def _renew_head(model, head):
-    """Put new random numbers into the parameters named in `head`."""
-    new = dict(AutoModelForSequenceClassification.from_config(model.config).named_parameters())
-    with torch.no_grad():
-        for name in head:
-            model.get_parameter(name).copy_(new[name])
 
 
 def add_mean_pooling(model):
@@ -181,7 +186,7 @@ def add_mean_pooling(model):
     if encoder is None:
         raise ValueError(f"mean pooling by a block is for DistilBERT, not for {type(model).__name__}")
     stack = encoder.transformer
-    if not getattr(encoder.config, "mean_pooling", False):
+    if not reads_the_mean(encoder.config):
         block = TransformerBlock(encoder.config).to(next(encoder.parameters()))
         with torch.no_grad():
             for name, parameter in block.named_parameters():

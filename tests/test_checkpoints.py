@@ -322,6 +322,10 @@ def test_tokenizers_that_do_not_fit(tmp_path):
     assert text.endswith(remedy)
 
 
+def test_only_a_distilbert_has_the_block_for_the_mean(tmp_path):
+    assert examine(tiny_checkpoint(tmp_path, "Bert", mean_pooling=True)).pooling == "first"
+
+
 def test_models_that_are_no_encoders_of_texts(tmp_path):
     sizes = {"n_embd": 32, "n_layer": 1, "n_head": 1}
     gpt = tiny_checkpoint(tmp_path / "gpt", "GPT2", max_position_embeddings=66, **sizes)

@@ -136,6 +136,22 @@ def test_a_head_of_another_kind_is_replaced(names, problem, labels, was_for, tmp
     assert model.config.problem_type == "multi_label_classification"
 
 
+def test_the_output_layer_of_another_task_is_not_taken_for_a_head(tmp_path, capsys):
+    """Its tensors have the same names and shapes."""
+    for kind in ("DistilBert", "Bert"):
+        names = {0: "O", 1: "B-PER"}
+        folder = tiny_checkpoint(tmp_path / kind, kind, "ForTokenClassification", id2label=names)
+        model = models.load_model(folder, ["a", "b"])
+        assert " was for one label a text, of [O, B-PER]: it is replaced" in capsys.readouterr().out
+        old = models.AutoModelForSequenceClassification.from_pretrained(folder).classifier.weight
+        assert not torch.equal(model.classifier.weight, old)
+    named = tuned(tmp_path / "cut", ["a", "b"])
+    config = json.loads((named / "config.json").read_text())
+    (named / "config.json").write_text(json.dumps({**config, "id2label": {"0": "a", "1": "b", "2": "c"}}))
+    models.load_model(named, ["a", "b", "c"])
+    assert " was for another task: it is replaced" in capsys.readouterr().out
+
+
 def test_a_pretrained_encoder_gets_its_head_without_a_word_of_an_old_one(tmp_path, capsys):
     folder = tiny_checkpoint(tmp_path, "Bert", "ForMaskedLM", thresholds={"a": 0.5})
     model = models.load_model(folder, ["a", "b"])
