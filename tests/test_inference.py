@@ -235,6 +235,14 @@ def test_texts_are_cut_where_training_cut_them(folder):
     assert refused(folder, max_len="128") == "max_len is '128'; it takes a whole number from 3 up"
 
 
+def test_a_roberta_is_asked_no_more_than_it_can_read(tmp_path):
+    """Two of its positions are never used."""
+    names = {"id2label": {0: "a", 1: "b"}, "problem_type": "multi_label_classification"}
+    predictor = Predictor(tiny_checkpoint(tmp_path, "Roberta", "ForSequenceClassification", **names))
+    assert predictor.max_len == 64
+    assert predictor.probabilities(["good bad " * 100]).shape == (1, 2)
+
+
 def test_the_cut_where_nothing_limits_it():
     no_length = int(1e30)
     assert cut_length(None, no_length, None) == 512

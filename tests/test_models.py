@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_checkpoint
+from conftest import tiny_checkpoint, tiny_tokenizer
 
 from helpers import models
 from helpers.checkpoints import CheckpointError
@@ -215,11 +215,9 @@ def test_a_saved_model_is_whole_or_refused(tmp_path):
 
 
 def test_texts_are_padded_behind(tmp_path):
-    folder = tiny_checkpoint(tmp_path)
-    tokenizer = models.load_tokenizer(folder)
-    tokenizer.padding_side = "left"
-    tokenizer.save_pretrained(folder)
-    inputs = models.load_tokenizer(folder)(["good", "good good bad"], padding=True)
+    tiny_tokenizer(padding_side="left").save_pretrained(tmp_path)
+    assert models.AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
+    inputs = models.load_tokenizer(tmp_path)(["good", "good good bad"], padding=True)
     assert inputs["attention_mask"][0] == [1, 1, 1, 0, 0]
 
 
