@@ -17,7 +17,7 @@ What they stand on:
 
 settings       a run's settings, checked; what they are by default, and where each came from
 device         device, precision and seeds, chosen once: `Compute`
-checkpoints    the embedded model; what a checkpoint can read, and what tells it from another
+checkpoints    the embedded model; whether a checkpoint can be used, and what tells it from another
 files          checksums, whole files, locks
 plots          figures that more than one notebook draws
 quiet          progress bars and warnings

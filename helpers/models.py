@@ -1,11 +1,15 @@
 """The classifiers: the hand-written one, the library's, and the baselines that a fine-tuned model has to beat."""
 
+import re
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from helpers.checkpoints import CheckpointError, one_line, reads_the_mean
 from helpers.device import CPU
 from helpers.quiet import quiet_loading
 
@@ -27,7 +31,9 @@ class DistilBERTClass(torch.nn.Module):
 
     def __init__(self, checkpoint, n_labels, dropout=0.2, attention=None):
         super().__init__()
-        self.encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation=attention)
+        self.encoder = AutoModel.from_pretrained(
+            checkpoint, dtype=torch.float32, attn_implementation=attention, output_attentions=False
+        )
         width = self.encoder.config.hidden_size
         self.pre_classifier = torch.nn.Linear(width, width)
         self.dropout = torch.nn.Dropout(dropout)
@@ -42,12 +48,15 @@ class DistilBERTClass(torch.nn.Module):
 
 
 def load_tokenizer(checkpoint):
-    """The tokenizer of a checkpoint (a folder or a hub name)."""
-    return AutoTokenizer.from_pretrained(checkpoint)
+    """The tokenizer of a checkpoint (a folder or a hub name); it pads on the right, as the first token is read."""
+    return AutoTokenizer.from_pretrained(checkpoint, padding_side="right")
 
 
 def load_model(checkpoint, label_names=None, **config):
     """A multi-label AutoModelForSequenceClassification, without widgets; says which weights are new.
+
+    A checkpoint that was fine-tuned before keeps its head where that is for the same labels in the same order. Else the
+    head is a new one, the thresholds are dropped, and a line says so.
 
     Parameters
     ----------
@@ -55,21 +64,97 @@ def load_model(checkpoint, label_names=None, **config):
     label_names : list of str, optional
         Sets id2label and the size of the head. None: a fine-tuned model, loaded as it was saved.
     **config : further entries of the model's config, for instance seq_classif_dropout, and attn_implementation.
+
+    Raises
+    ------
+    ValueError
+        When two labels have one name.
+    helpers.checkpoints.CheckpointError
+        When weights are damaged, missing or of other shapes than the config says: any where label_names is None, else
+        the encoder's.
     """
-    if label_names is not None:
-        config.update(
-            num_labels=len(label_names),
-            problem_type="multi_label_classification",
-            id2label=dict(enumerate(label_names)),
-            label2id={name: i for i, name in enumerate(label_names)},
-        )
-    with quiet_loading():
+    named = label_names is not None
+    with _one_error(checkpoint):
+        before = AutoConfig.from_pretrained(checkpoint)
+    if named:
+        config.update(_of_labels(list(label_names)))
+    config = {"output_hidden_states": False, "output_attentions": False, **config}
+    with quiet_loading(), _one_error(checkpoint):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint, output_loading_info=True, dtype=torch.float32, **config
+            checkpoint, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **config
         )
-    if report["missing_keys"]:
-        print("Newly initialised, to be learned:", ", ".join(sorted(report["missing_keys"])))
+    missing, wrong = set(report["missing_keys"]), {name for name, *_ in report["mismatched_keys"]}
+    encoder = f"{model.base_model_prefix}."
+    needed = sorted(name for name in missing | wrong if not named or name.startswith(encoder))
+    if named:  # many checkpoints come without the pooler, which is learned with the head
+        needed = [name for name in needed if name in wrong or "pooler" not in name]
+    if needed:
+        fault = "of another shape than its config says" if needed[0] in wrong else "missing"
+        raise CheckpointError(
+            f"{checkpoint} is no whole model: of its weights {len(needed)} are {fault} (such as {needed[0]}); save it "
+            "anew with model.save_pretrained, or give another folder"
+        )
+    if named:
+        head = [name for name, _ in model.named_parameters() if not name.startswith(encoder)]
+        _settle_head(checkpoint, model, head, missing, wrong, before)
     return model
+
+
+def _settle_head(checkpoint, model, head, missing, wrong, before):
+    """Keep the head that was loaded or put a new one in its place, and say which; `head` has its parameters' names."""
+    was_for = _other_labels(before, list(model.config.id2label.values()))
+    if was_for is None and {*head} & (missing | wrong):  # of another kind of model, or not what its config says
+        was_for = "another task"
+    if head[-1] in missing:  # the output layer: there was no head
+        print("Newly initialised, to be learned:", ", ".join(sorted(missing)))
+    elif was_for:
+        new = dict(AutoModelForSequenceClassification.from_config(model.config).named_parameters())
+        with torch.no_grad():
+            for name in head:
+                model.get_parameter(name).copy_(new[name])
+        print(f"The head of {checkpoint} was for {was_for}: it is replaced by a new one, to be learned.")
+    else:
+        print(f"The head of {checkpoint} is for these labels in this order: it is kept, and trained further.")
+        return
+    if hasattr(model.config, "thresholds"):
+        del model.config.thresholds
+
+
+def _of_labels(label_names):
+    """The entries of a config that label names make."""
+    if twice := sorted({name for name in label_names if label_names.count(name) > 1}):
+        raise ValueError(f"two labels have the name {twice[0]!r}; give each its own")
+    return {
+        "num_labels": len(label_names),
+        "problem_type": "multi_label_classification",
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {name: i for i, name in enumerate(label_names)},
+    }
+
+
+@contextmanager
+def _one_error(checkpoint):
+    """Turn what loading a checkpoint raises into one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        remedy = "copy it again, or give another folder"
+        raise CheckpointError(f"{checkpoint} cannot be loaded ({one_line(error)}); {remedy}") from error
+
+
+def _other_labels(config, label_names):
+    """What a head was for, in words, where it was not for these labels in this order; else None."""
+    names = [config.id2label[i] for i in sorted(config.id2label)]
+    listed = ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if all(re.fullmatch(r"LABEL_\d+", str(name)) for name in names):
+        return f"{len(names)} labels without names"
+    if config.problem_type != "multi_label_classification":
+        return f"one label a text, of [{listed}]"
+    if names == label_names:
+        return None
+    if sorted(map(str, names)) == sorted(map(str, label_names)):
+        return f"these labels in another order, [{listed}]"
+    return f"other labels, [{listed}]"
 
 
 def add_mean_pooling(model):
@@ -79,7 +164,8 @@ def add_mean_pooling(model):
     (config.n_layers counts the block). In the block, queries and keys are 0, so that attention is equal over the tokens
     of the mask; values pass unchanged; the output is scaled up until what the block adds it to no longer matters; the
     feed-forward part is 0. Only the layer's normalisation is left of it, which has nothing to learn here: the block is
-    frozen.
+    frozen. The config's entry `mean_pooling` tells that it is there: a saved model with the block gets no second one,
+    its own is frozen again.
 
     Parameters
     ----------
@@ -100,18 +186,20 @@ def add_mean_pooling(model):
     if encoder is None:
         raise ValueError(f"mean pooling by a block is for DistilBERT, not for {type(model).__name__}")
     stack = encoder.transformer
-    block = TransformerBlock(encoder.config).to(next(encoder.parameters()))
-    with torch.no_grad():
-        for name, parameter in block.named_parameters():
-            if name not in ("sa_layer_norm.weight", "output_layer_norm.weight"):
-                parameter.zero_()
-        block.attention.v_lin.weight.fill_diagonal_(1)
-        block.attention.out_lin.weight.fill_diagonal_(MEAN_SCALE)
-    block.requires_grad_(False)
+    if not reads_the_mean(encoder.config):
+        block = TransformerBlock(encoder.config).to(next(encoder.parameters()))
+        with torch.no_grad():
+            for name, parameter in block.named_parameters():
+                if name not in ("sa_layer_norm.weight", "output_layer_norm.weight"):
+                    parameter.zero_()
+            block.attention.v_lin.weight.fill_diagonal_(1)
+            block.attention.out_lin.weight.fill_diagonal_(MEAN_SCALE)
+        stack.layer.append(block)
+        stack.n_layers = encoder.config.n_layers = len(stack.layer)
+        encoder.config.mean_pooling = True
+    block = stack.layer[-1].requires_grad_(False)
     for dropout in (block.attention.dropout, block.ffn.dropout):
         dropout.p = 0.0
-    stack.layer.append(block)
-    stack.n_layers = encoder.config.n_layers = len(stack.layer)
     return model
 
 

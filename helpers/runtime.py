@@ -300,12 +300,19 @@ class RunFolder:
             lock.release()
 
     def save_model(self, model, tokenizer, thresholds=None):
-        """Save a classifier and its tokenizer as `model/`, with the thresholds (one a label) in its config."""
+        """Save a classifier and its tokenizer as `model/`, with the thresholds (one a label) in its config.
+
+        MAX_LEN goes with the tokenizer, as its model_max_length; the caller's tokenizer stays as it was.
+        """
         if thresholds is not None:
             model.config.thresholds = {name: float(t) for name, t in zip(self._label_names, thresholds, strict=True)}
-        with self.writing("model") as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+        length, tokenizer.model_max_length = tokenizer.model_max_length, self._settings.max_len
+        try:
+            with self.writing("model") as folder:
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
+        finally:
+            tokenizer.model_max_length = length
         self.save_facts()
 
     def save_facts(self):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.checkpoints import CheckpointError, longest_input
+from helpers.checkpoints import CheckpointError, examine
 
 PROFILES = {
     "tiny": {
@@ -105,9 +105,9 @@ class Settings:
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < math.inf:
             raise ParameterError(f"LEARNING_RATE is {rate!r}; it takes a number above 0, as 3e-4 without quotes")
         try:
-            limit = longest_input(self.checkpoint)
+            limit = examine(self.checkpoint).longest_input
         except CheckpointError as error:
-            raise ParameterError(str(error)) from error
+            raise ParameterError(f"CHECKPOINT: {error}") from error
         if limit and self.max_len > limit:
             raise ParameterError(
                 f"MAX_LEN is {self.max_len}, and {self.checkpoint} reads at most {limit} tokens; lower it"
@@ -148,8 +148,11 @@ def choose(default_dataset, default_output_dir, profile="tiny", recipe="trainer"
 
 
 def pooling(settings):
-    """What of a text's states the head reads: "mean" for the embedded model, which was trained so, else "first"."""
-    return "mean" if settings.checkpoint == "embedded" else "first"
+    """What of a text's states the head reads: "mean" for the embedded model, which was trained so, else "first".
+
+    "mean" also for what was fine-tuned from it and saved by the course.
+    """
+    return examine(settings.checkpoint).pooling
 
 
 def origin(settings, name):

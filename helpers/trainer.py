@@ -113,11 +113,20 @@ class WeightedTrainer(Trainer):
     Parameters
     ----------
     pos_weight : float32 tensor of shape (n_labels,), or None for no weights
+
+    Raises
+    ------
+    ValueError
+        When the arguments ask for label smoothing, which this loss does not have.
+    FloatingPointError
+        In training and evaluation, when a loss is not finite; the message says after how many steps.
     """
 
     def __init__(self, *args, pos_weight=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.pos_weight = None if pos_weight is None else pos_weight.to(self.args.device)
+        if self.args.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor has no part in this loss; leave it at 0")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels = inputs["labels"]
@@ -129,6 +138,9 @@ class WeightedTrainer(Trainer):
             loss = total / labels.numel()
         else:  # several processes average their gradients, and num_items_in_batch counts the cells of all of them
             loss = total * self.accelerator.num_processes / num_items_in_batch
+        if not torch.isfinite(loss):
+            steps = self.state.global_step
+            raise FloatingPointError(f"the loss after {steps} steps is {loss.item()}: lower LEARNING_RATE")
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):

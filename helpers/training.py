@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from helpers.checkpoints import usable_positions
+from helpers.checkpoints import reads_the_mean, usable_positions
 from helpers.data import label_matrix
 from helpers.files import WORK
 from helpers.metrics import macro_average_precision
@@ -99,6 +99,8 @@ def freeze_lower_layers(model):
     """
     encoder = getattr(model, getattr(model, "base_model_prefix", "encoder"))
     layers = max((m for m in encoder.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
+    if reads_the_mean(getattr(encoder, "config", None)):  # its last layer has nothing to learn
+        layers = layers[:-1]
     frozen = len(layers) - max(1, len(layers) // 3)
     for part in (getattr(encoder, "embeddings", encoder.get_input_embeddings()), *layers[:frozen]):
         part.requires_grad_(False)

@@ -95,3 +95,35 @@ def small_run(small_csv, small_checkpoint, tmp_path):
 def changed(run, **changes):
     """The same run with other settings; its folder stays."""
     return replace(run, settings=replace(run.settings, **changes))
+
+
+TINY_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789.", "good", "bad"]
+TINY_WORDS += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
+
+
+def tiny_tokenizer(words=TINY_WORDS, **options):
+    """A WordPiece tokenizer with these words; pass pad_token=None and the like for a broken one."""
+    from transformers import BertTokenizer
+
+    return BertTokenizer(vocab={word: i for i, word in enumerate(words)}, **options)
+
+
+def tiny_checkpoint(folder, kind="DistilBert", head=None, tokenizer=True, **config):
+    """A checkpoint of two layers, 32 wide, of random weights, saved to a folder; returns the folder.
+
+    `kind` is a family of transformers (DistilBert, Bert, Roberta...). `head`: what is to follow the name in the class
+    (ForSequenceClassification...), default the encoder alone.
+    """
+    import torch
+    import transformers
+
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    if kind == "DistilBert":
+        names = ("dim", "hidden_dim", "n_layers", "n_heads")
+    sizes = dict(zip(names, (32, 32, 2, 2), strict=True)) | {"vocab_size": len(TINY_WORDS)}
+    made = getattr(transformers, f"{kind}Config")(**{**sizes, "max_position_embeddings": 66, **config})
+    torch.manual_seed(0)
+    getattr(transformers, f"{kind}{head or 'Model'}")(made).save_pretrained(folder)
+    if tokenizer:
+        tiny_tokenizer().save_pretrained(folder)
+    return folder

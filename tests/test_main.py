@@ -6,10 +6,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import tiny_checkpoint
 
 from helpers import __main__ as command
-from helpers import notebooks
 from helpers.data import EMBEDDED
+from helpers.notebooks import METADATA
 
 
 def call(*arguments, cwd=None):
@@ -99,7 +100,7 @@ def test_run_in_place_takes_no_parameters(clone):
     ("option", "value", "message"),
     [
         ("--epochs", "0", "EPOCHS is 0; it takes a whole number from 1 up"),
-        ("--checkpoint", "no-such-folder", "CHECKPOINT no-such-folder cannot be read"),
+        ("--checkpoint", "no-such-folder", "CHECKPOINT: no-such-folder is no folder, seen from "),
         ("--output-dir", "pyproject.toml/build", "cannot be written (Not a directory); choose another folder"),
     ],
 )
@@ -131,9 +132,7 @@ def test_check_and_run_take_labels(clone, capsys, arguments, labels):
     source = "LABEL_NAMES = None\nUNKNOWN = None\nDATASET = None"
     cells = [nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})]
     cells.append(nbformat.v4.new_code_cell("print(LABEL_NAMES, UNKNOWN)"))
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA), clone / "notebooks" / "01_good.ipynb"
-    )
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), clone / "notebooks" / "01_good.ipynb")
     result = call("run", "01", "--dataset", path, *arguments, cwd=clone)
     assert result.returncode == 0, result.stderr
     printed = nbformat.read(clone / "build" / "01_good.ipynb", as_version=4).cells[-1].outputs[0].text
@@ -163,6 +162,26 @@ def test_check_prints_in_a_console_that_lacks_the_letters():
     result = subprocess.run(arguments, env=environment, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "\\u65e5\\u672c" in result.stdout.decode("cp1252")
+
+
+def test_a_relative_checkpoint_is_the_folder_seen_from_where_the_command_was_given(clone):
+    here = clone / "elsewhere"
+    folder = tiny_checkpoint(here / "models" / "mine", max_position_embeddings=130)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(CHECKPOINT)")], metadata=METADATA)
+    nbformat.write(notebook, clone / "notebooks" / "05_prints.ipynb")
+    result = call("run", "05", "--checkpoint", "models/mine", cwd=here)
+    assert result.returncode == 0, result.stderr
+    cell = nbformat.read(clone / "build" / "05_prints.ipynb", as_version=4).cells[-1]
+    assert cell.outputs[0].text == f"{folder.resolve()}\n"
+
+
+def test_run_refuses_a_checkpoint_without_tokenizer_before_any_notebook(clone):
+    tiny_checkpoint(clone / "mine", tokenizer=False)
+    result = call("run", "--checkpoint", "mine", cwd=clone)
+    assert result.returncode == 1
+    assert "has no tokenizer (no tokenizer.json, no vocab.txt); save the model's own there" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (clone / "build").exists()
 
 
 def test_run_refuses_bad_data_before_any_notebook(clone):

@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_checkpoint, tiny_tokenizer
 
 from helpers import models
+from helpers.checkpoints import CheckpointError
 
 TEXTS = ["good text", "bad", "ugly text number 3", "good good good bad", "text number 5 and some more words"]
 
@@ -47,6 +49,176 @@ def test_load_model_carries_names_and_problem_type(small_checkpoint, tmp_path, c
     assert config["problem_type"] == "multi_label_classification"
     models.load_model(tmp_path)
     assert capsys.readouterr().out == ""
+
+
+# Loaded once more -----------------------------------------------------------------------------------------------------
+
+
+def tuned(folder, label_names, kind="DistilBert", problem="multi_label_classification", **config):
+    """A fine-tuned model on disk whose head is all sevens."""
+    named = {"id2label": dict(enumerate(label_names)), "label2id": {name: i for i, name in enumerate(label_names)}}
+    thresholds = dict.fromkeys(label_names, 0.25)
+    entries = {"problem_type": problem, "thresholds": thresholds, **named, **config}
+    tiny_checkpoint(folder, kind, "ForSequenceClassification", **entries)
+    model = models.AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in head_of(model):
+            parameter.fill_(7)
+    model.save_pretrained(folder)
+    return folder
+
+
+def head_of(model):
+    return [p for name, p in model.named_parameters() if not name.startswith(model.base_model_prefix + ".")]
+
+
+def is_kept(model):
+    """Whether the head is all sevens; fails where it is partly so."""
+    sevens = {bool((p == 7).all()) for p in head_of(model)}
+    assert len(sevens) == 1
+    return sevens.pop()
+
+
+@pytest.mark.parametrize("kind", ["DistilBert", "Bert", "Roberta"])
+@pytest.mark.parametrize(
+    ("labels", "was_for"),
+    [
+        (["a", "b", "c", "d"], "other labels, [a, b, c]"),
+        (["a", "b"], "other labels, [a, b, c]"),
+        (["x", "y", "z"], "other labels, [a, b, c]"),
+        (["a", "c", "b"], "these labels in another order, [a, b, c]"),
+        (["A", "b", "c"], "other labels, [a, b, c]"),
+    ],
+)
+def test_a_head_for_other_labels_is_replaced_and_its_thresholds_go(kind, labels, was_for, tmp_path, capsys):
+    folder = tuned(tmp_path, ["a", "b", "c"], kind)
+    model = models.load_model(folder, labels)
+    assert capsys.readouterr().out == (
+        f"The head of {folder} was for {was_for}: it is replaced by a new one, to be learned.\n"
+    )
+    assert not is_kept(model)
+    assert head_of(model)[0].std() < 0.1, "as new heads are"
+    assert head_of(model)[-1].shape == (len(labels),)
+    assert list(model.config.id2label.values()) == labels
+    assert not hasattr(model.config, "thresholds")
+    model.save_pretrained(tmp_path / "again")
+    assert "thresholds" not in json.loads((tmp_path / "again" / "config.json").read_text())
+    before = models.AutoModel.from_pretrained(folder).state_dict()
+    same = [torch.equal(before[name], tensor) for name, tensor in model.base_model.state_dict().items()]
+    assert all(same), "the encoder is taken over"
+
+
+@pytest.mark.parametrize("kind", ["DistilBert", "Bert", "Roberta"])
+def test_a_head_for_the_same_labels_is_kept(kind, tmp_path, capsys):
+    folder = tuned(tmp_path, ["a", "b", "c"], kind)
+    model = models.load_model(folder, ["a", "b", "c"])
+    assert capsys.readouterr().out == (
+        f"The head of {folder} is for these labels in this order: it is kept, and trained further.\n"
+    )
+    assert is_kept(model)
+    assert model.config.thresholds == {"a": 0.25, "b": 0.25, "c": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("names", "problem", "labels", "was_for"),
+    [
+        (["a", "b"], "single_label_classification", ["a", "b"], "one label a text, of [a, b]"),
+        (["a", "b"], None, ["a", "b"], "one label a text, of [a, b]"),
+        (["LABEL_0", "LABEL_1"], "multi_label_classification", ["a", "b"], "2 labels without names"),
+        (["LABEL_0", "LABEL_1"], "multi_label_classification", ["LABEL_0", "LABEL_1"], "2 labels without names"),
+        (list("abcdefgh"), "multi_label_classification", ["a"], "other labels, [a, b, c, d, e and 3 more]"),
+    ],
+)
+def test_a_head_of_another_kind_is_replaced(names, problem, labels, was_for, tmp_path, capsys):
+    model = models.load_model(tuned(tmp_path, names, problem=problem), labels)
+    assert f" was for {was_for}: it is replaced" in capsys.readouterr().out
+    assert not is_kept(model)
+    assert model.config.problem_type == "multi_label_classification"
+
+
+def test_the_output_layer_of_another_task_is_not_taken_for_a_head(tmp_path, capsys):
+    """Its tensors have the same names and shapes."""
+    for kind in ("DistilBert", "Bert"):
+        names = {0: "O", 1: "B-PER"}
+        folder = tiny_checkpoint(tmp_path / kind, kind, "ForTokenClassification", id2label=names)
+        model = models.load_model(folder, ["a", "b"])
+        assert " was for one label a text, of [O, B-PER]: it is replaced" in capsys.readouterr().out
+        old = models.AutoModelForSequenceClassification.from_pretrained(folder).classifier.weight
+        assert not torch.equal(model.classifier.weight, old)
+    named = tuned(tmp_path / "cut", ["a", "b"])
+    config = json.loads((named / "config.json").read_text())
+    (named / "config.json").write_text(json.dumps({**config, "id2label": {"0": "a", "1": "b", "2": "c"}}))
+    models.load_model(named, ["a", "b", "c"])
+    assert " was for another task: it is replaced" in capsys.readouterr().out
+
+
+def test_a_pretrained_encoder_gets_its_head_without_a_word_of_an_old_one(tmp_path, capsys):
+    folder = tiny_checkpoint(tmp_path, "Bert", "ForMaskedLM", thresholds={"a": 0.5})
+    model = models.load_model(folder, ["a", "b"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("Newly initialised, to be learned: bert.pooler.dense.bias, ")
+    assert "classifier.weight" in printed
+    assert not hasattr(model.config, "thresholds")
+
+
+def test_two_labels_of_one_name_are_no_labels(small_checkpoint):
+    with pytest.raises(ValueError, match="two labels have the name 'b'; give each its own"):
+        models.load_model(small_checkpoint, ["a", "b", "b"])
+
+
+@pytest.mark.parametrize("labels", [None, ["a", "b", "c"]])
+def test_a_config_that_asks_for_hidden_states_does_not_get_them(labels, tmp_path):
+    folder = tuned(tmp_path, ["a", "b", "c"], output_hidden_states=True)
+    config = json.loads((folder / "config.json").read_text()) | {"output_attentions": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    inputs = models.load_tokenizer(folder)(TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False)
+    model = models.load_model(folder, labels, attn_implementation="sdpa")
+    assert list(model(**inputs)) == ["logits"]
+    own = models.DistilBERTClass(folder, 3, attention="sdpa")
+    assert own(inputs["input_ids"], inputs["attention_mask"]).shape == (5, 3)
+
+
+def sentence(folder, label_names=None):
+    with pytest.raises(CheckpointError) as error:
+        models.load_model(folder, label_names)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_saved_model_is_whole_or_refused(tmp_path):
+    remedy = "save it anew with model.save_pretrained, or give another folder"
+    bare = tiny_checkpoint(tmp_path / "bare")
+    assert sentence(bare) == (
+        f"{bare} is no whole model: of its weights 4 are missing (such as classifier.bias); {remedy}"
+    )
+    folder = tuned(tmp_path / "tuned", ["a", "b", "c"])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": {"0": "a", "1": "b"}}))
+    assert sentence(folder) == (
+        f"{folder} is no whole model: of its weights 2 are of another shape than its config says (such as classifier.bias); "
+        f"{remedy}"
+    )
+    (folder / "config.json").write_text(json.dumps({**config, "n_layers": 3}))
+    for label_names in (None, ["x"]):
+        assert "of its weights 16 are missing (such as distilbert.transformer.layer.2." in sentence(folder, label_names)
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 500}))
+    for label_names in (None, ["x"]):
+        assert "1 are of another shape than its config says (such as distilbert.emb" in sentence(folder, label_names)
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = (folder / "model.safetensors").read_bytes()
+    for content in (weights[:-1], weights[:100], b""):
+        (folder / "model.safetensors").write_bytes(content)
+        for label_names in (None, ["x"]):
+            text = sentence(folder, label_names)
+            assert text.startswith(f"{folder} cannot be loaded (Error while deserializing header")
+            assert text.endswith("); copy it again, or give another folder")
+
+
+def test_texts_are_padded_behind(tmp_path):
+    tiny_tokenizer(padding_side="left").save_pretrained(tmp_path)
+    assert models.AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
+    inputs = models.load_tokenizer(tmp_path)(["good", "good good bad"], padding=True)
+    assert inputs["attention_mask"][0] == [1, 1, 1, 0, 0]
 
 
 def test_embeddings_keep_the_order_and_ignore_the_batch(small_checkpoint):
@@ -153,6 +325,24 @@ def test_a_block_makes_every_state_the_mean_and_the_library_reloads_it(small_che
     assert not any(f"layer.{layers}." in name for name in trained)
     model.train()
     assert torch.equal(*(model.distilbert.transformer.layer[-1](hidden, None) for _ in range(2))), "no dropout in it"
+
+
+@pytest.mark.parametrize("label_names", [None, ["a", "b"]])
+def test_a_saved_block_is_known_again_and_stays_the_only_one(label_names, small_checkpoint, batch, tmp_path):
+    model = models.add_mean_pooling(models.load_model(small_checkpoint, ["a", "b"]))
+    models.add_mean_pooling(model)
+    assert model.config.n_layers == 3
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["mean_pooling"] is True
+    for again in (models.load_model(tmp_path, label_names), models.DistilBERTClass(tmp_path, 2)):
+        encoder = next(module for module in again.children() if hasattr(module, "transformer"))
+        assert models.add_mean_pooling(again) is again
+        assert len(encoder.transformer.layer) == encoder.config.n_layers == 3
+        trained = {name for name, p in encoder.named_parameters() if p.requires_grad}
+        assert not any(".layer.2." in name for name in trained)
+        hidden = encoder(**batch).last_hidden_state
+        block = encoder.train().transformer.layer[-1]
+        assert torch.equal(*(block(hidden, None) for _ in range(2))), "no dropout in it"
 
 
 def test_a_block_is_refused_for_other_families():

@@ -286,7 +286,10 @@ def test_predictions_come_back_as_they_were(small_run):
 def test_a_saved_model_has_its_names_thresholds_and_facts(small_run, small_checkpoint):
     model = load_model(small_checkpoint, small_run.label_names)
     folder = small_run.folder
-    folder.save_model(model, load_tokenizer(small_checkpoint), np.array([0.1, 0.2, 0.3], dtype=np.float32))
+    tokenizer = load_tokenizer(small_checkpoint)
+    length = tokenizer.model_max_length
+    folder.save_model(model, tokenizer, np.array([0.1, 0.2, 0.3], dtype=np.float32))
+    assert load_tokenizer(folder.model).model_max_length == 32 != length == tokenizer.model_max_length
     config = json.loads((folder.model / "config.json").read_text())
     assert list(config["id2label"].values()) == ["bad", "good", "ugly"]
     assert set(config["thresholds"]) == {"bad", "good", "ugly"}

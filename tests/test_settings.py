@@ -2,9 +2,10 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+from conftest import tiny_checkpoint
 
 from helpers import checkpoints
-from helpers.settings import PROFILES, ParameterError, Settings, choose, enough_epochs, origin, writable
+from helpers.settings import PROFILES, ParameterError, Settings, choose, enough_epochs, origin, pooling, writable
 
 
 def chosen(**given):
@@ -35,7 +36,10 @@ def chosen(**given):
         ({"seed": -1}, "SEED is -1; it takes a whole number from 0 to 4294967295"),
         ({"seed": 2**32}, "SEED is 4294967296; it takes a whole number"),
         ({"seed": "42"}, "SEED is '42'; it takes a whole number"),
-        ({"checkpoint": "/no/such/folder"}, "CHECKPOINT /no/such/folder cannot be read .*; give a folder that holds"),
+        (
+            {"checkpoint": "/no/such/folder"},
+            "CHECKPOINT: /no/such/folder is not there, seen from .*; give a folder that",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_used_is_one_sentence(given, message):
@@ -79,14 +83,9 @@ def test_where_each_value_came_from():
 @pytest.mark.parametrize(("kind", "usable"), [("Roberta", 64), ("Bert", 66), ("DistilBert", 66)])
 def test_max_len_ends_where_the_checkpoints_positions_end(kind, usable, tmp_path):
     import torch
-    import transformers
+    from transformers import AutoModel
 
-    sizes = {"n_layers": 1, "n_heads": 1, "dim": 8, "hidden_dim": 8}
-    if kind != "DistilBert":
-        sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8, "intermediate_size": 8}
-    config = getattr(transformers, f"{kind}Config")(vocab_size=30, max_position_embeddings=66, **sizes)
-    model = getattr(transformers, f"{kind}Model")(config).eval()
-    model.save_pretrained(tmp_path)
+    model = AutoModel.from_pretrained(tiny_checkpoint(tmp_path, kind)).eval()
     assert chosen(checkpoint=str(tmp_path), max_len=usable).max_len == usable
     with pytest.raises(ParameterError, match=f"MAX_LEN is {usable + 1}, and .* reads at most {usable} tokens"):
         chosen(checkpoint=str(tmp_path), max_len=usable + 1)
@@ -96,7 +95,22 @@ def test_max_len_ends_where_the_checkpoints_positions_end(kind, usable, tmp_path
 
 
 def test_the_embedded_models_length_is_its_configs(embedded):
-    assert checkpoints.longest_input(str(embedded)) == checkpoints.longest_input("embedded") == 512
+    assert [checkpoints.examine(name).longest_input for name in (str(embedded), "embedded")] == [512, 512]
+
+
+def test_a_checkpoint_that_cannot_be_used_is_a_parameter_error_when_the_settings_are_made(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "mine", tokenizer=False)
+    with pytest.raises(
+        ParameterError, match=r"^CHECKPOINT: .*mine has no tokenizer \(no tokenizer.json, no vocab.txt\)"
+    ):
+        chosen(checkpoint=str(folder))
+
+
+def test_a_model_that_reads_the_mean_says_so_wherever_it_lies(tmp_path):
+    first = tiny_checkpoint(tmp_path / "first")
+    mean = tiny_checkpoint(tmp_path / "mean", mean_pooling=True)
+    found = [pooling(chosen(checkpoint=str(name), max_len=32)) for name in ("embedded", first, mean)]
+    assert found == ["mean", "first", "mean"]
 
 
 def test_few_rows_are_passed_over_more_often():

@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from helpers import models, trainer, training
 from helpers.data import label_matrix
 from helpers.device import seed_everything
+from helpers.runtime import start_run
 from helpers.settings import ParameterError
 from helpers.tokenization import MultiLabelCollator, tokenize_splits
 from helpers.training import pos_weights
@@ -104,6 +105,25 @@ def test_the_model_on_the_embedded_encoder_reads_the_mean_and_any_other_the_firs
     assert trained == [4, 5], "what is trained is counted without the layer that only averages"
 
 
+def test_fine_tuning_goes_on_from_an_own_model(small_run, small_csv, tmp_path, capsys):
+    """From a folder that the course saved, block and head and all: no second block, the head is kept."""
+    first = changed(small_run, epochs=1)
+    model = models.add_mean_pooling(models.load_model(first.checkpoint, first.label_names))
+    first.folder.save_model(model, models.load_tokenizer(first.checkpoint), [0.1, 0.2, 0.3])
+    options = {"max_len": 32, "train_batch_size": 8, "valid_batch_size": 8, "epochs": 1, "seed": 1}
+    run = start_run(
+        "test", "movies", dataset=str(small_csv), checkpoint=str(first.folder.model), output_dir=tmp_path, **options
+    )
+    assert run.pooling == "mean"
+    capsys.readouterr()
+    again = models.load_model(trainer.fine_tune(run))
+    assert "is for these labels in this order: it is kept" in capsys.readouterr().out
+    assert again.config.n_layers == 3
+    assert not again.distilbert.transformer.layer[2].attention.q_lin.weight.any()
+    assert list(again.config.thresholds) == run.label_names
+    assert models.load_tokenizer(run.folder.model).model_max_length == 32
+
+
 def test_fine_tune_reuses_the_model_that_is_there(small_run, monkeypatch):
     small_run.folder.model.mkdir(parents=True)
     monkeypatch.setattr(trainer, "build_trainer", lambda *_: pytest.fail("trained again"))
@@ -157,6 +177,34 @@ def test_five_steps_of_the_trainer_are_five_steps_of_the_loop(small_run):
     assert max(loop) - min(loop) > 1e-3, "the steps differ"
     ours, theirs = own.classifier.weight, library.classifier.weight
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_trainer_with_the_loops_message(small_run):
+    built = build(changed(small_run, epochs=1))
+    train, steps = built.compute_loss, []
+
+    def poisoned(model, inputs, **more):
+        steps.append(None)
+        if len(steps) == 3:
+            with torch.no_grad():
+                model.classifier.bias[1] = float("nan")
+        return train(model, inputs, **more)
+
+    built.compute_loss = poisoned
+    with pytest.raises(FloatingPointError, match=r"^the loss after 2 steps is nan: lower LEARNING_RATE$"):
+        built.train()
+    assert len(steps) == 3
+
+
+def test_a_rate_that_is_far_too_high_is_named_also_where_only_the_evaluation_finds_out(small_run):
+    built = build(changed(small_run, learning_rate=1e30), max_steps=1, warmup_steps=0)
+    with pytest.raises(FloatingPointError, match=r"^the loss after 1 steps is (nan|inf): lower LEARNING_RATE$"):
+        built.train()
+
+
+def test_label_smoothing_is_refused_and_not_passed_over(small_run):
+    with pytest.raises(ValueError, match="^label_smoothing_factor has no part in this loss; leave it at 0$"):
+        build(small_run, label_smoothing_factor=0.1)
 
 
 def test_both_trainings_warm_up_for_the_same_number_of_steps(small_run):

@@ -122,6 +122,22 @@ def test_the_lower_half_is_frozen_and_only_that(small_checkpoint):
         assert not torch.equal(one[2], other[2]), "no dropout in a layer that learns"
 
 
+def test_the_same_layers_are_trained_from_an_own_model_that_reads_the_mean(embedded, tmp_path):
+    """As from the encoder without the block; the block is not taken for the top layer."""
+    base = models.load_model(embedded, ["a", "b"])
+    assert training.freeze_lower_layers(base) == 4
+    expected = {name for name, p in models.add_mean_pooling(base).named_parameters() if p.requires_grad}
+    assert {name.split(".")[3] for name in expected if ".layer." in name} == {"4", "5"}
+    base.save_pretrained(tmp_path)
+    again = models.load_model(tmp_path, ["a", "b"])
+    assert training.freeze_lower_layers(again) == 4
+    assert {name for name, p in models.add_mean_pooling(again).named_parameters() if p.requires_grad} == expected
+    own = models.DistilBERTClass(tmp_path, 2)
+    assert training.freeze_lower_layers(own) == 4
+    trained = {name for name, p in models.add_mean_pooling(own).encoder.named_parameters() if p.requires_grad}
+    assert {f"distilbert.{name}" for name in trained} == {name for name in expected if name.startswith("distilbert.")}
+
+
 def test_batches_hold_similar_lengths_and_come_in_random_order():
     lengths = np.random.default_rng(0).integers(1, 100, 803).tolist()
     sampler = training.ShuffledLengthGroupedSampler(8, lengths=lengths, generator=torch.Generator().manual_seed(0))

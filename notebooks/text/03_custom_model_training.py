@@ -188,7 +188,7 @@ class DistilBERTClass(torch.nn.Module):
     def __init__(self, checkpoint, n_labels, dropout=0.2, attention=None):
         super().__init__()
         self.encoder = AutoModel.from_pretrained(
-            checkpoint, dtype=torch.float32, attn_implementation=attention
+            checkpoint, dtype=torch.float32, attn_implementation=attention, output_attentions=False
         )
         width = self.encoder.config.hidden_size
         self.pre_classifier = torch.nn.Linear(width, width)

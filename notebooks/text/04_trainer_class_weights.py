@@ -126,7 +126,7 @@ pd.DataFrame(
 
 # %% [markdown]
 # ## The model
-# `problem_type` matters: it makes the model's own loss binary cross-entropy and tells `pipeline` to use a sigmoid. The label names go into the config, and travel with the model from here on. Our `load_model` sets both and says which weights are new:
+# `problem_type` matters: it makes the model's own loss binary cross-entropy and tells `pipeline` to use a sigmoid. The label names go into the config, and travel with the model from here on. Our `load_model` sets both and says which weights are new. (Of a checkpoint that was fine-tuned before, the head is kept for the same labels in the same order, and replaced for any others.)
 
 # %%
 tokenizer = models.load_tokenizer(run.checkpoint)
@@ -193,6 +193,8 @@ pos_weight = pos_weights(y_train, run.label_names)
 # - the labels are used here and not passed to the model, which would compute its own unweighted loss for nothing;
 # - with gradient accumulation the Trainer passes `num_items_in_batch`, the number of cells in *all* accumulated batches. A **sum divided by that number** makes two half batches equal to a whole one; a mean would make the gradient grow with the number of batches.
 #
+# A loss that is no number any more stops the training, as in notebook 3. (The Trainer on its own goes on, and leaves such losses out of its log.) What this loss does not have, label smoothing, is refused and not passed over.
+#
 # The other method says which texts form a batch. The Trainer's own `train_sampling_strategy="group_by_length"` hands them out from long to short, several times an epoch, and orders the rows of `predict()` in the same way, so that probabilities end up with other texts. Here it is the shuffled sampler of notebook 3, for training only. With rate and schedule alike, five steps of this Trainer are five steps of notebook 3's loop, to the fifth digit of the loss; a test of the course compares them.
 
 
@@ -201,6 +203,8 @@ class WeightedTrainer(Trainer):
     def __init__(self, *args, pos_weight=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.pos_weight = None if pos_weight is None else pos_weight.to(self.args.device)
+        if self.args.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor has no part in this loss; leave it at 0")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels = inputs["labels"]
@@ -212,6 +216,9 @@ class WeightedTrainer(Trainer):
             loss = total / labels.numel()
         else:  # several processes average their gradients, and num_items_in_batch counts all cells
             loss = total * self.accelerator.num_processes / num_items_in_batch
+        if not torch.isfinite(loss):
+            steps = self.state.global_step
+            raise FloatingPointError(f"the loss after {steps} steps is {loss.item()}: lower LEARNING_RATE")
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):

@@ -306,9 +306,7 @@ shown.join(gain.mean().map("{:+.3f}".format) + " ± " + half_width.map("{:.3f}".
 # %%
 test = run.final_test()
 y_test = label_matrix(test)
-p_test = Predictor(folder, device=run.compute.device, max_len=run.settings.max_len).probabilities(
-    test["text"][:]
-)
+p_test = Predictor(folder, device=run.compute.device).probabilities(test["text"][:])
 run.folder.save_predictions("test", test["id"][:], y_test, p_test)
 final = at_three(y_test, p_test)
 final.round(3)

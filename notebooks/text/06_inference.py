@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 6 · Inference
 #
-# The model leaves the notebook: saved, loaded somewhere else, and asked about texts it has never seen. What has to travel along is more than the weights: the tokenizer, the names of the labels in their order, and the thresholds.
+# The model leaves the notebook: saved, loaded somewhere else, and asked about texts it has never seen. What has to travel along is more than the weights: the tokenizer with the length at which texts are cut, the names of the labels in their order, and the thresholds.
 #
 # **You will be able to**
 # - predict labels for new texts by hand, and with `pipeline`;
@@ -100,7 +100,7 @@ folder = fine_tune(run)
 print(sorted(path.name for path in folder.iterdir()))
 
 # %% [markdown]
-# This is the folder that notebook 4 saved (or the same call has just made it): the weights as safetensors, the config, the tokenizer. The config also holds the label names and the thresholds. In the file the thresholds stand in alphabetical order, so they are looked up by name:
+# This is the folder that notebook 4 saved (or the same call has just made it): the weights as safetensors, the config, the tokenizer. The tokenizer carries the length at which texts were cut in training (MAX_LEN, as `model_max_length`). The config also holds the label names and the thresholds. In the file the thresholds stand in alphabetical order, so they are looked up by name:
 
 # %%
 config = json.loads((folder / "config.json").read_text())
@@ -185,16 +185,18 @@ print(f"sum of the scores: {softmax:.2f} with softmax, {sigmoid:.2f} with sigmoi
 
 # %% [markdown]
 # ## Taken elsewhere
-# The folder is all one needs, but for MAX_LEN, which is passed along. We copy it to a place that knows nothing of this run, load it there, and compare:
+# The folder is all one needs. We copy it to a place that knows nothing of this run, load it there, and compare:
 
 # %%
 elsewhere = Path(tempfile.mkdtemp()) / "my-model"
 copied = shutil.copytree(folder, elsewhere)
-predictor = Predictor(elsewhere, max_len=run.settings.max_len)
+predictor = Predictor(elsewhere)
 gap = np.abs(predictor.probabilities(texts) - y_prob).max()
 print(f"labels in the same order: {predictor.label_names == names}")
+print(f"texts are cut at {predictor.max_len} tokens")
 print(f"largest difference of a probability: {gap:.0e}")
 assert predictor.label_names == names
+assert predictor.max_len == run.settings.max_len
 assert gap < 1e-4
 
 # %% [markdown]
@@ -204,18 +206,20 @@ assert gap < 1e-4
 predictor(texts)[["text", "labels"]]
 
 # %% [markdown]
-# It refuses what no model can answer, and says what it wants instead:
+# It takes a list, a column of a table or a generator of texts. It refuses what no model can answer, and says what it wants instead:
 
 # %% tags=["nbval-check-output"]
 with show_error():
     predictor("one string instead of a list")
+with show_error():
+    predictor(pd.DataFrame({"text": texts}))
 with show_error():
     predictor(["fine", "   "])
 with show_error():
     predictor([None])
 
 # %% [markdown]
-# Texts longer than MAX_LEN tokens are cut, as in training, and an empty list gives an empty table.
+# Longer texts are cut as in training, and an empty list gives an empty table.
 
 # %% tags=["nbval-check-output"]
 print(
@@ -231,7 +235,7 @@ print(
 
 # %% [markdown]
 # ## In short
-# - A saved model is weights, tokenizer, label names, problem type and thresholds, in one folder, as safetensors.
+# - A saved model is weights, tokenizer, length, label names, problem type and thresholds, in one folder, as safetensors.
 # - `pipeline(..., top_k=None, truncation=True)`; go by label names, never by position.
 # - Reload and compare before shipping.
 #
