@@ -34,6 +34,7 @@ SEPARATORS = "|;,"
 EMBEDDED = ("movies", "comments")
 FILE_KINDS = (".csv", ".csv.gz", ".jsonl", ".parquet")
 SHOWN, MIN_ROWS, MAX_LABELS, MAX_CHARACTERS = 10, 10, 512, 1_000_000
+UNKNOWN = -100  # in a label matrix: nobody has said whether the label is there
 LISTS = (list, tuple, np.ndarray)
 FEW = pa.dictionary(pa.int32(), pa.string())  # few different values among many rows, as labels and splits have
 HUB_NAME = r"[\w.-]+/[\w.-]+"
