@@ -248,7 +248,7 @@ if distilbert:
 
 # %% [markdown]
 # ## The loss
-# Each cell of the label matrix is a yes-or-no question. If the model gives it the probability $p = \sigma(z)$, the loss of the cell is $-\log p$ for a yes and $-\log(1-p)$ for a no; the loss of the batch is the mean over all cells. This is binary cross-entropy, by hand and by the library. (`known` leaves out cells of which nobody knows the answer, where there are any: notebook 4.)
+# Each cell of the label matrix is a yes-or-no question. If the model gives it the probability $p = \sigma(z)$, the loss of the cell is $-\log p$ for a yes and $-\log(1-p)$ for a no; the loss of the batch is the mean over all cells. This is binary cross-entropy. By hand:
 
 
 # %%
@@ -258,6 +258,11 @@ def loss_by_hand(logits, targets):
     return cells[known(targets)].mean()
 
 
+# %% [markdown]
+# And by the library. A cell of which nobody knows the answer, where there are any, is left out in both ways; notebook 4 is about them.
+
+
+# %%
 def loss_fn(logits, targets, pos_weight=None):
     mask = known(targets).float()
     mean = binary_cross_entropy_with_logits(logits, targets * mask, mask, pos_weight=pos_weight)
@@ -349,15 +354,15 @@ for share in (0.25, 0.01):
 
 # %%
 print("ids", tuple(inputs[0].shape), "-> logits", tuple(logits.shape), logits.dtype)
-print("targets", tuple(batch["labels"].shape), batch["labels"].dtype)
-assert logits.shape == batch["labels"].shape == (len(inputs[0]), len(run.label_names))
+targets = batch["labels"].cpu()
+print("targets", tuple(targets.shape), targets.dtype)
+assert logits.shape == targets.shape == (len(inputs[0]), len(run.label_names))
 
 # %% [markdown]
 # **The loss before training** can be computed in advance. A new head gives logits near 0, so $p$ is near one half and every cell costs $\log 2$, whatever its target. A positive costs $w$ times that, which adds $(w - 1) \log 2$ for each:
 
 # %%
 first_loss = loss_fn(logits, batch["labels"], pos_weight.to(compute.device)).item()
-targets = batch["labels"].cpu()
 expected = np.log(2) * (1 + ((targets == 1) * (pos_weight - 1))[known(targets)].mean().item())
 print(f"plain    expected {np.log(2):.3f}, found {losses[1].item():.3f}")
 print(f"weighted expected {expected:.3f}, found {first_loss:.3f}")

@@ -170,9 +170,7 @@ pd.DataFrame(scores).round(3)
 # Decisions mix two things: how well texts are ranked, and where they are cut. To judge the ranking, give the metric **probabilities**. A popular notebook passes 0/1 decisions to `roc_auc_score`, and gets another number:
 
 # %%
-usable = (y_valid.min(axis=0) == 0) & (
-    y_valid.max(axis=0) == 1
-)  # AUC needs both answers, and no unknown ones
+usable = (y_valid.min(axis=0) == 0) & (y_valid.max(axis=0) == 1)  # both answers and none unknown
 auc = not_an_auc = np.nan
 if usable.any():
     auc = roc_auc_score(y_valid[:, usable], y_prob[:, usable], average="macro")
