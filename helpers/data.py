@@ -4,8 +4,7 @@ The one form is a `datasets.DatasetDict` with the splits train, validation and t
 
 - `id` (str),
 - `text` (str),
-- `labels`: float32, one 0 or 1 for each label, in a fixed order (and -100, `labels.UNKNOWN`, where nobody looked and
-  that was asked for),
+- `labels`: float32, one 0 or 1 for each label, in a fixed order; UNKNOWN (-100) where nobody has said which,
 - `label_ids`: the positions of the labels that are present; its ClassLabel feature carries the label names, so that
   they survive saving, mapping and selecting.
 
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, DataError, embedded_path, read_rows  # noqa: F401
+from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, UNKNOWN, DataError, embedded_path, read_rows  # noqa: F401
 
 # Scripts that put no spaces between words (Thai, Lao, Chinese, Japanese): there a character counts as a word. For RE2.
 NO_SPACES = r"\x{0e00}-\x{0eff}\x{3040}-\x{9fff}\x{f900}-\x{faff}"
@@ -91,6 +90,28 @@ def label_matrix(part):
     """The labels of one split: float32 array of shape (n_examples, n_labels)."""
     labels = part.with_format("numpy")["labels"][:]
     return np.asarray(labels, dtype=np.float32).reshape(-1, len(label_names(part)))
+
+
+def known(labels):
+    """Where a label matrix (array or tensor, of any shape) says yes or no: bool, of the same shape.
+
+    Other cells hold UNKNOWN; they take part in no loss, weight, baseline or score.
+    """
+    return labels != UNKNOWN
+
+
+def count_positives(labels):
+    """How many texts have each label: int array of shape (n_labels,), from an array of shape (n_examples, n_labels)."""
+    return (np.asarray(labels) == 1).sum(axis=0)
+
+
+def label_shares(labels):
+    """Each label's share of yes among the texts of which it is known; 0 where it is known of none.
+
+    Returns a float32 array of shape (n_labels,), from an array of shape (n_examples, n_labels).
+    """
+    n_known = known(np.asarray(labels)).sum(axis=0)
+    return (count_positives(labels) / np.maximum(n_known, 1)).astype(np.float32)
 
 
 # Duplicates and splits ------------------------------------------------------------------------------------------------
@@ -243,9 +264,10 @@ def assign_splits(rows, equal=None, near=None):
         pairs = pd.DataFrame({"text": equal, "split": split}).drop_duplicates()
         if shared := int((pairs["text"].value_counts() > 1).sum()):
             notes.append(f"{shared} texts are in more than one split: scores there reward memory")
+    present = rows.matrix == 1
     for j, name in enumerate(rows.label_names):
         for part in SPLITS:
-            if rows.matrix[:, j].any() and not rows.matrix[split == part, j].any():
+            if present[:, j].any() and not present[split == part, j].any():
                 what = "it can't be learned" if part == "train" else "its scores there are undefined"
                 notes.append(f"label {name!r} never appears in {part}: {what}")
     return split, notes
@@ -255,7 +277,7 @@ def split_rows(texts, matrix, fractions=FRACTIONS, seed=0, groups=None):
     """Split rows so that each label keeps its share and equal texts stay together.
 
     Iterative stratification (Sechidis et al., 2011, doi:10.1007/978-3-642-23808-6_10) over groups of texts; a group
-    carries every label of its rows.
+    carries every label of its rows. An unknown cell counts as a no.
 
     Parameters
     ----------
@@ -276,7 +298,7 @@ def split_rows(texts, matrix, fractions=FRACTIONS, seed=0, groups=None):
 
     group = equal_texts(texts) if groups is None else pd.factorize(groups)[0]
     grouped = np.zeros((group.max() + 1, matrix.shape[1]))
-    np.maximum.at(grouped, group, matrix)
+    np.maximum.at(grouped, group, matrix == 1)
     # A row without a label is a kind of its own, to be spread evenly like the others.
     grouped = np.hstack([grouped, ~grouped.any(axis=1, keepdims=True)]).astype(int)
     names = list(fractions)

@@ -1,6 +1,8 @@
 """Scores for multi-label predictions, from probabilities.
 
-Everywhere `y_true` is a 0/1 array and `y_prob` a float array, both of shape (n_examples, n_labels).
+Everywhere `y_true` is a 0/1 array and `y_prob` a float array, both of shape (n_examples, n_labels). A cell of `y_true`
+that is UNKNOWN (-100) takes part in no score: a label is scored on the examples of which it is known, cells are counted
+where they are known, and of an example its known cells are looked at.
 """
 
 import numpy as np
@@ -14,17 +16,21 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
+from helpers.data import count_positives, known
+from helpers.reading import UNKNOWN
+
 CELLS = 2**21  # of draws x examples, worked on at once: some 100 MB
+DECISION_SCORES = ("subset accuracy", "F1 micro", "F1 macro", "F1 samples", "Hamming loss", "Hamming score")
 MIN_POSITIVES = 10  # a label with fewer, in the data by which something is chosen, carries no decision
 
 
 def check_arrays(y_true, y_prob):
-    """Raise ValueError unless the two arrays have one shape, y_true is 0/1 and y_prob lies in [0, 1]."""
+    """Raise ValueError unless the two arrays have one shape, y_true is 0/1 (or UNKNOWN) and y_prob lies in [0, 1]."""
     y_true, y_prob = np.asarray(y_true), np.asarray(y_prob)
     if y_true.shape != y_prob.shape or y_true.ndim != 2:
         raise ValueError(f"y_true {y_true.shape} and y_prob {y_prob.shape} must have one shape (n_examples, n_labels)")
-    if not np.isin(y_true, (0, 1)).all():
-        raise ValueError("y_true must hold only 0 and 1")
+    if not np.isin(y_true, (0, 1, UNKNOWN)).all():
+        raise ValueError(f"y_true must hold only 0 and 1, or {UNKNOWN} where a label is unknown")
     if not (np.isfinite(y_prob).all() and y_prob.min(initial=0) >= 0 and y_prob.max(initial=0) <= 1):
         raise ValueError("y_prob must hold probabilities between 0 and 1: apply a sigmoid to logits first")
     return y_true.astype(int), y_prob.astype(float)
@@ -41,6 +47,11 @@ def decide(y_prob, thresholds=0.5):
     return (np.asarray(y_prob) >= np.asarray(thresholds)).astype(int)
 
 
+def known_rows(y_true, y_prob):
+    """Each label's (y_true, y_prob) on the examples of which it is known: arrays of shape (n_known,)."""
+    return [(y_true[rows, k], y_prob[rows, k]) for k, rows in enumerate(known(y_true).T)]
+
+
 def label_average_precision(y_true, y_prob):
     """Average precision of each label; NaN where the label has no positive, so no ranking can be judged.
 
@@ -49,15 +60,15 @@ def label_average_precision(y_true, y_prob):
     y_true, y_prob = check_arrays(y_true, y_prob)
     return np.array(
         [
-            average_precision_score(y_true[:, k], y_prob[:, k]) if y_true[:, k].any() else np.nan
-            for k in range(y_true.shape[1])
+            average_precision_score(labels, scores) if labels.any() else np.nan
+            for labels, scores in known_rows(y_true, y_prob)
         ]
     )
 
 
 def labels_that_count(y_true, min_positives=MIN_POSITIVES):
     """Which labels have enough positives to be averaged and to decide by; bool array of shape (n_labels,)."""
-    return np.asarray(y_true).sum(axis=0) >= min_positives
+    return count_positives(y_true) >= min_positives
 
 
 def macro_average_precision(y_true, y_prob, min_positives=MIN_POSITIVES):
@@ -68,18 +79,18 @@ def macro_average_precision(y_true, y_prob, min_positives=MIN_POSITIVES):
     all cells in one ranking (micro) takes its place. NaN without any positive.
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
-    if not y_true.any():
+    if not count_positives(y_true).any():
         return float("nan")
     return float(np.mean([average_precision_score(*one) for one, _ in _rankings(y_true, y_prob, min_positives)]))
 
 
 def _rankings(y_true, y_prob, min_positives):
-    """((y_true, y_prob), row of each) of the labels that count; where none does, of all cells as one label."""
-    counts = labels_that_count(y_true, max(1, min_positives))
-    rows = np.arange(len(y_true))
+    """((y_true, y_prob), row of each) of the labels that count; where none does, of all known cells as one label."""
+    counts, cells = labels_that_count(y_true, max(1, min_positives)), known(y_true)
     if counts.any():
-        return [((y_true[:, k], y_prob[:, k]), rows) for k in np.flatnonzero(counts)]
-    return [((y_true.ravel(), y_prob.ravel()), np.repeat(rows, y_true.shape[1]))]
+        labels = known_rows(y_true, y_prob)
+        return [(labels[k], np.flatnonzero(cells[:, k])) for k in np.flatnonzero(counts)]
+    return [((y_true[cells], y_prob[cells]), np.nonzero(cells)[0])]
 
 
 def resampled_macro_ap(y_true, y_prob, n_draws=1000, seed=0):
@@ -94,6 +105,8 @@ def resampled_macro_ap(y_true, y_prob, n_draws=1000, seed=0):
     float array of shape (n_draws,); a label without a positive in a draw is left out of that draw's mean.
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
+    if not count_positives(y_true).any():
+        return np.full(n_draws, np.nan)
     n_examples = len(y_true)
     sorted_labels = []
     for (labels, scores), rows in _rankings(y_true, y_prob, MIN_POSITIVES):
@@ -147,24 +160,40 @@ def interval(draws, point=None, level=0.95):
 def hamming_score(y_true, y_pred):
     """Mean over examples of |true and predicted| / |true or predicted|; 1 where both are empty.
 
-    Godbole and Sarawagi (2004), who call it accuracy. scikit-learn's `jaccard_score(average="samples")` is the same but
-    for the value at empty sets.
+    Of an example the known labels count; one of which none is known is left out. Godbole and Sarawagi (2004), who call
+    it accuracy. scikit-learn's `jaccard_score(average="samples")` is the same but for the value at empty sets.
     """
-    y_true, y_pred = np.asarray(y_true, bool), np.asarray(y_pred, bool)
+    y_true, y_pred = (some.astype(bool) for some in _known_sets(np.asarray(y_true), np.asarray(y_pred)))
     both, either = (y_true & y_pred).sum(1), (y_true | y_pred).sum(1)
     return float(np.where(either == 0, 1.0, both / np.maximum(either, 1)).mean())
+
+
+def _known_sets(y_true, y_pred):
+    """Both as 0/1 arrays of the examples of which something is known, with a no on both sides in unknown cells.
+
+    What F1, the Hamming score and subset accuracy count is the same then as on the known cells alone.
+    """
+    cells = known(y_true)
+    rows = cells.any(axis=1)
+    return (y_true * cells)[rows], (y_pred * cells)[rows]
 
 
 def decision_scores(y_true, y_prob, thresholds=0.5, min_positives=MIN_POSITIVES):
     """The scores that need decisions, which `decide` makes (one threshold for all, or one a label).
 
     F1 macro is the mean over the labels with at least `min_positives` positives, those of `macro_average_precision`;
-    where there is none, F1 micro takes its place. The other scores are over all cells.
+    where there is none, F1 micro takes its place. The other scores are over all known cells. Subset accuracy asks
+    whether the known cells of an example are all right; an example of which nothing is known counts neither there nor
+    in F1 samples and the Hamming score.
 
-    Returns a dict: subset accuracy, F1 micro / macro / samples, Hamming loss, Hamming score.
+    Returns a dict: subset accuracy, F1 micro / macro / samples, Hamming loss, Hamming score; NaN if nothing is known.
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
-    y_pred = decide(y_prob, thresholds)
+    y_pred, cells = decide(y_prob, thresholds), known(y_true)
+    if not cells.any():
+        return dict.fromkeys(DECISION_SCORES, float("nan"))
+    wrong = hamming_loss(y_true[cells], y_pred[cells])
+    y_true, y_pred = _known_sets(y_true, y_pred)
     counts = np.flatnonzero(labels_that_count(y_true, min_positives))
     micro = f1_score(y_true, y_pred, average="micro", zero_division=0)
     return {
@@ -172,7 +201,7 @@ def decision_scores(y_true, y_prob, thresholds=0.5, min_positives=MIN_POSITIVES)
         "F1 micro": micro,
         "F1 macro": f1_score(y_true, y_pred, average=None, zero_division=0)[counts].mean() if len(counts) else micro,
         "F1 samples": f1_score(y_true, y_pred, average="samples", zero_division=1),
-        "Hamming loss": hamming_loss(y_true, y_pred),
+        "Hamming loss": wrong,
         "Hamming score": hamming_score(y_true, y_pred),
     }
 
@@ -180,9 +209,10 @@ def decision_scores(y_true, y_prob, thresholds=0.5, min_positives=MIN_POSITIVES)
 def per_label_table(y_true, y_prob, label_names, thresholds=0.5):
     """A DataFrame with a row a label: support, average precision, threshold, precision, recall, F1."""
     y_true, y_prob = check_arrays(y_true, y_prob)
-    thresholds = np.broadcast_to(np.asarray(thresholds, float), y_prob.shape[1:])
+    thresholds, cells = np.broadcast_to(np.asarray(thresholds, float), y_prob.shape[1:]), known(y_true)
+    y_pred = decide(y_prob, thresholds)
     precision, recall, f1, support = precision_recall_fscore_support(
-        y_true, decide(y_prob, thresholds), average=None, labels=range(y_true.shape[1]), zero_division=0
+        y_true * cells, y_pred * cells, average=None, labels=range(y_true.shape[1]), zero_division=0
     )
     return pd.DataFrame(
         {
@@ -228,6 +258,7 @@ def differences(y_true, predictions, model):
     Parameters
     ----------
     y_true : 0/1 array of shape (n_examples, n_labels)
+        UNKNOWN where a label is unknown.
     predictions : dict
         From each model's name to its y_prob.
     model : str

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from helpers.checkpoints import CheckpointError, one_line, reads_the_mean
+from helpers.data import known, label_shares
 from helpers.device import CPU
 from helpers.quiet import quiet_loading
 
@@ -240,14 +241,16 @@ def sentence_embeddings(checkpoint, texts, max_len=128, compute=CPU, batch_size=
 
 
 def _one_per_label(classifier, X_train, y_train, X):
-    """Probabilities of clones of a scikit-learn classifier, one a label; a label that never varies gets its share.
+    """Probabilities of clones of a scikit-learn classifier, one a label, on the texts of which the label is known.
 
-    `classifier(n)` makes one that can be fitted to n examples of the rarer answer.
+    A label that never varies gets its share. `classifier(n)` makes one that can be fitted to n examples of the rarer
+    answer.
     """
-    y_prob = np.zeros((X.shape[0], y_train.shape[1]))
-    for k, y in enumerate(y_train.T):
-        n = int(min(y.sum(), len(y) - y.sum()))
-        y_prob[:, k] = classifier(n).fit(X_train, y).predict_proba(X)[:, 1] if n else y[0]
+    y_prob = np.tile(label_shares(y_train).astype(float), (X.shape[0], 1))
+    for k, (y, rows) in enumerate(zip(y_train.T, known(y_train).T, strict=True)):
+        n = int(min((y == 1).sum(), (y == 0).sum()))
+        if n:
+            y_prob[:, k] = classifier(n).fit(X_train[rows], y[rows]).predict_proba(X)[:, 1]
     return y_prob
 
 
@@ -264,7 +267,7 @@ def all_zeros(texts, y_train, new_texts):
 
 def label_prior(texts, y_train, new_texts):
     """Each label's share in train, for every text. Shape (n_new, n_labels)."""
-    return np.tile(y_train.mean(axis=0), (len(new_texts), 1))
+    return np.tile(label_shares(y_train), (len(new_texts), 1))
 
 
 def _without_words(texts, y_train, new_texts):

@@ -103,7 +103,7 @@ def start_run(
     splits = data.read_splits(settings.dataset, label_names=label_names, unknown=bool(unknown))
     label_names = data.label_names(splits)
     if settings.epochs is None:
-        positives = data.label_matrix(splits["train"]).sum(axis=0).tolist()
+        positives = data.count_positives(data.label_matrix(splits["train"])).tolist()
         epochs = enough_epochs(positives, len(splits["train"]), settings.train_batch_size)
         settings = replace(settings, epochs=epochs)
     splits = type(splits)({name: part if name == "train" else by_length(part) for name, part in splits.items()})
@@ -164,8 +164,9 @@ class Run:
 
     def __str__(self):
         settings, compute = self.settings, self.compute
-        support = dict(zip(self.label_names, data.label_matrix(self.splits["validation"]).sum(axis=0), strict=True))
-        rare = [f"{name} ({n:.0f})" for name, n in support.items() if n < MIN_POSITIVES]
+        positives = data.count_positives(data.label_matrix(self.splits["validation"]))
+        support = dict(zip(self.label_names, positives, strict=True))
+        rare = [f"{name} ({n})" for name, n in support.items() if n < MIN_POSITIVES]
         rare_text = ", ".join(rare[:3]) + (f" and {len(rare) - 3} more" if len(rare) > 3 else "")
         if len(rare) == len(support):
             rare_text = "every label, so the micro average decides"
@@ -372,7 +373,7 @@ class RunFolder:
         ----------
         split : str
         ids : sequence of str, length n_examples
-        y_true : 0/1 array of shape (n_examples, n_labels)
+        y_true : 0/1 array of shape (n_examples, n_labels); UNKNOWN is kept as it is
         y_prob : float array of shape (n_examples, n_labels)
         """
         n_labels = len(self._label_names)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve
 
-from helpers.metrics import CELLS, MIN_POSITIVES, check_arrays
+from helpers.metrics import CELLS, MIN_POSITIVES, check_arrays, known_rows
 
 
 def tune_thresholds(y_true, y_prob, min_positives=MIN_POSITIVES, default=0.5):
@@ -17,6 +17,7 @@ def tune_thresholds(y_true, y_prob, min_positives=MIN_POSITIVES, default=0.5):
     Parameters
     ----------
     y_true : 0/1 array of shape (n_examples, n_labels)
+        UNKNOWN where a label is unknown; its threshold is chosen on the other examples.
     y_prob : float array of shape (n_examples, n_labels)
 
     Returns
@@ -26,8 +27,8 @@ def tune_thresholds(y_true, y_prob, min_positives=MIN_POSITIVES, default=0.5):
     y_true, y_prob = check_arrays(y_true, y_prob)
     return np.array(
         [
-            best_f1_threshold(y_true[:, k], y_prob[:, k]) if y_true[:, k].sum() >= min_positives else default
-            for k in range(y_true.shape[1])
+            best_f1_threshold(labels, scores) if labels.sum() >= min_positives else default
+            for labels, scores in known_rows(y_true, y_prob)
         ]
     )
 
@@ -53,6 +54,7 @@ def trusted_thresholds(y_true, y_prob, min_positives=MIN_POSITIVES, default=0.5)
     Parameters
     ----------
     y_true : 0/1 array of shape (n_examples, n_labels)
+        UNKNOWN where a label is unknown.
     y_prob : float array of shape (n_examples, n_labels)
     min_positives : int
     default : float
@@ -64,7 +66,7 @@ def trusted_thresholds(y_true, y_prob, min_positives=MIN_POSITIVES, default=0.5)
     """
     y_true, y_prob = check_arrays(y_true, y_prob)
     rows = []
-    for labels, scores in zip(y_true.T, y_prob.T, strict=True):
+    for labels, scores in known_rows(y_true, y_prob):
         gain = optimism = float("nan")
         threshold = default
         if labels.sum() >= min_positives:

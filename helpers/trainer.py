@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import Trainer, TrainingArguments
 
-from helpers.data import label_matrix
+from helpers.data import known, label_matrix
 from helpers.metrics import decision_scores, macro_average_precision
 from helpers.models import add_mean_pooling, load_model, load_tokenizer, to_probabilities
 from helpers.thresholds import trusted_thresholds
@@ -106,9 +106,9 @@ def compute_metrics(prediction):
 class WeightedTrainer(Trainer):
     """A Trainer with weighted positives in its loss, binary cross-entropy, and with the batches of `fit`.
 
-    The loss is a sum over cells divided by `num_items_in_batch`, the number of cells (rows x labels) of all accumulated
-    batches: so two half batches give the gradient of one whole batch. Batches hold texts of similar length, in random
-    order.
+    The loss is a sum over known cells divided by `num_items_in_batch`, the number of known cells (rows x labels) of all
+    accumulated batches: so two half batches give the gradient of one whole batch. Batches hold texts of similar length,
+    in random order.
 
     Parameters
     ----------
@@ -129,15 +129,16 @@ class WeightedTrainer(Trainer):
             raise ValueError("label_smoothing_factor has no part in this loss; leave it at 0")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels = inputs["labels"]
+        labels, mask = inputs["labels"], known(inputs["labels"]).float()
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         total = binary_cross_entropy_with_logits(
-            outputs.logits.float(), labels, pos_weight=self.pos_weight, reduction="sum"
+            outputs.logits.float(), labels * mask, mask, pos_weight=self.pos_weight, reduction="sum"
         )
         if num_items_in_batch is None:
-            loss = total / labels.numel()
+            loss = total / mask.sum().clamp(min=1)
         else:  # several processes average their gradients, and num_items_in_batch counts the cells of all of them
-            loss = total * self.accelerator.num_processes / num_items_in_batch
+            total = total * self.accelerator.num_processes
+            loss = total / torch.as_tensor(num_items_in_batch).clamp(min=1)
         if not torch.isfinite(loss):
             steps = self.state.global_step
             raise FloatingPointError(f"the loss after {steps} steps is {loss.item()}: lower LEARNING_RATE")

@@ -18,7 +18,7 @@ from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers.checkpoints import reads_the_mean, usable_positions
-from helpers.data import label_matrix
+from helpers.data import known, label_matrix
 from helpers.files import WORK
 from helpers.metrics import macro_average_precision
 from helpers.models import to_probabilities
@@ -38,6 +38,7 @@ def pos_weights(y_train, label_names=None, power=0.5, cap=MAX_POS_WEIGHT):
     Parameters
     ----------
     y_train : 0/1 array of shape (n_examples, n_labels)
+        Where it is UNKNOWN, a cell is neither negative nor positive.
     label_names : list of str, optional
         To name capped labels.
 
@@ -46,8 +47,8 @@ def pos_weights(y_train, label_names=None, power=0.5, cap=MAX_POS_WEIGHT):
     float32 tensor of shape (n_labels,)
     """
     y_train = np.asarray(y_train)
-    positives = y_train.sum(axis=0)
-    weights = ((len(y_train) - positives) / np.maximum(positives, 1e-9)) ** power
+    positives, negatives = (np.sum(y_train == answer, axis=0, dtype=np.float32) for answer in (1, 0))
+    weights = (negatives / np.maximum(positives, 1e-9)) ** power
     for k in np.flatnonzero(weights > cap):
         name = label_names[k] if label_names is not None else f"number {k}"
         print(f"label {name}: {int(positives[k])} positives in train, pos_weight capped at {cap:g}")
@@ -55,8 +56,10 @@ def pos_weights(y_train, label_names=None, power=0.5, cap=MAX_POS_WEIGHT):
 
 
 def loss_fn(logits, targets, pos_weight=None):
-    """Binary cross-entropy with logits, mean over cells; tensors of shape (batch, n_labels)."""
-    return binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight)
+    """Binary cross-entropy with logits, mean over known cells (0 without any); tensors of shape (batch, n_labels)."""
+    mask = known(targets).float()
+    mean = binary_cross_entropy_with_logits(logits, targets * mask, mask, pos_weight=pos_weight)
+    return mean / mask.mean().clamp(min=1e-9)
 
 
 def parameter_groups(model, learning_rate, weight_decay=0.01, head_rate=HEAD_RATE):
@@ -178,33 +181,34 @@ def in_groups(items, size):
 
 
 def train_one_epoch(model, loader, optimizer, scheduler, pos_weight, compute, accumulate=1, max_norm=1.0):
-    """One pass over the training batches; returns the mean loss of an example.
+    """One pass over the training batches; returns the mean loss of a known cell.
 
     `accumulate` batches make one step of the optimizer, with the gradient of one batch of them all, also where the last
-    group is short. A gradient longer than `max_norm` is cut to it. `compute` is a helpers.device.Compute.
+    group is short or cells are unknown. A gradient longer than `max_norm` is cut to it. `compute` is a
+    helpers.device.Compute.
     """
     model.train()
     total = seen = 0
     bar = tqdm(loader, desc="training", unit="batch", leave=False)
     for group in in_groups(enumerate(bar, start=1), accumulate):
-        size = sum(len(batch["labels"]) for _, batch in group)
-        for number, batch in group:
+        sizes = [known(batch["labels"]).sum().item() / batch["labels"].shape[1] for _, batch in group]
+        for size, (number, batch) in zip(sizes, group, strict=True):
             batch = {name: tensor.to(compute.device) for name, tensor in batch.items()}
             with compute.autocast():
                 logits = model(batch["input_ids"], batch["attention_mask"])
             loss = loss_fn(logits.float(), batch["labels"], pos_weight)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss of batch {number} is {loss.item()}: lower LEARNING_RATE")
-            compute.scaler.scale(loss * len(logits) / size).backward()
-            total, seen = total + loss.item() * len(logits), seen + len(logits)
+            compute.scaler.scale(loss * size / (sum(sizes) or 1)).backward()
+            total, seen = total + loss.item() * size, seen + size
         compute.scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         compute.scaler.step(optimizer)
         compute.scaler.update()
         scheduler.step()
         optimizer.zero_grad()
-        bar.set_postfix(loss=f"{total / seen:.3f}")
-    return total / seen
+        bar.set_postfix(loss=f"{total / (seen or 1):.3f}")
+    return total / (seen or 1)
 
 
 def validation(model, loader, compute):
@@ -244,7 +248,8 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
     accelerator : accelerate.Accelerator, optional
         Several processes share each batch: Accelerator(split_batches=True), the script started with torchrun. The batch
         size stays that of all together. Only the first process writes; a training that goes on after a cut repeats its
-        random numbers only, not those of the others.
+        random numbers only, not those of the others. Where cells are unknown, each process takes the mean over its own
+        known ones, which is nearly that over all.
 
     Returns
     -------

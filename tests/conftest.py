@@ -127,3 +127,15 @@ def tiny_checkpoint(folder, kind="DistilBert", head=None, tokenizer=True, **conf
     if tokenizer:
         tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def with_unknown(run, share=0.3):
+    """The same run with a share of its label cells unknown, in other rows for each label; its folder stays."""
+    from helpers.data import UNKNOWN, label_matrix
+
+    splits = type(run.splits)(run.splits)
+    for name, part in run.splits.items():
+        y = label_matrix(part)
+        y[np.random.default_rng(0).random(y.shape) < share] = UNKNOWN
+        splits[name] = part.map(lambda row, i, y=y: {"labels": y[i]}, with_indices=True)
+    return replace(run, splits=splits)

@@ -2,17 +2,23 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from helpers import data
 from helpers.data import (
     EMBEDDED,
     FRACTIONS,
     SPLITS,
+    UNKNOWN,
     DataError,
     assign_splits,
+    count_positives,
     embedded_path,
     equal_texts,
+    known,
     label_matrix,
     label_names,
+    label_shares,
     near_duplicates,
     read_rows,
     read_splits,
@@ -115,6 +121,54 @@ def test_a_hub_data_set_with_label_ids(tmp_path, monkeypatch):
     assert splits["test"].num_rows == 6
     assert splits["train"].num_rows + splits["validation"].num_rows == 12
     assert label_matrix(splits["test"])[1].tolist() == [1, 0, 1]
+
+
+# Unknown labels -------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_cells_are_neither_yes_nor_no():
+    y = np.array([[1, 0, -100], [-100, 0, -100], [1, 1, -100], [0, -100, -100]], dtype=np.float32)
+    assert known(y).tolist() == (y >= 0).tolist()
+    assert torch.equal(known(torch.tensor(y)), torch.tensor(y) >= 0)
+    assert count_positives(y).tolist() == [2, 1, 0]
+    assert label_shares(y).tolist() == [np.float32(2 / 3), np.float32(1 / 3), 0]
+    assert label_shares(y).dtype == np.float32
+    full = np.abs(y.clip(min=0))
+    assert np.array_equal(label_shares(full), full.mean(axis=0)), "bit for bit, where nothing is unknown"
+
+
+def some_unknown(n, n_labels):
+    rng = np.random.default_rng(0)
+    matrix = (rng.random((n, n_labels)) < [0.5, 0.2, 0.1]).astype(np.float32)
+    matrix[rng.random(matrix.shape) < 0.3] = UNKNOWN
+    return matrix
+
+
+def test_rows_are_divided_as_if_unknown_were_no():
+    matrix, texts = some_unknown(200, 3), [f"t{i // 2}" for i in range(200)]
+    assert np.array_equal(split_rows(texts, matrix), split_rows(texts, matrix.clip(min=0)))
+
+
+def test_unknown_cells_are_kept_and_are_no_labels_that_are_present(tmp_path, monkeypatch):
+    rows = read_rows(write(tmp_path, "data.csv", JOINED))
+    rows.matrix[:, 0] = np.where(np.arange(24) % 2, UNKNOWN, rows.matrix[:, 0])
+    monkeypatch.setattr(data, "read_rows", lambda *_, **__: rows)
+    splits = read_splits("any")
+    found = np.concatenate([label_matrix(part) for part in splits.values()])
+    assert found.dtype == np.float32
+    assert (found == UNKNOWN).sum() == 12
+    for part in splits.values():
+        assert [np.flatnonzero(row == 1).tolist() for row in label_matrix(part)] == part["label_ids"][:]
+
+
+def test_a_label_that_is_unknown_throughout_a_split_is_noted(tmp_path):
+    rows = read_rows(
+        write(tmp_path, "data.csv", JOINED.assign(split=["train"] * 12 + ["validation"] * 6 + ["test"] * 6))
+    )
+    rows.matrix[rows.split == "test", 1] = UNKNOWN
+    assert assign_splits(rows)[1] == ["label 'b' never appears in test: its scores there are undefined"]
+    rows.matrix[:, 1] = np.where(rows.matrix[:, 1] == 1, UNKNOWN, 0)
+    assert assign_splits(rows)[1] == [], "no yes anywhere: nothing that a split lacks"
 
 
 # Splits ---------------------------------------------------------------------------------------------------------------

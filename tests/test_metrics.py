@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from helpers import metrics
+from helpers.data import UNKNOWN
 
 
 @pytest.fixture
@@ -178,7 +179,8 @@ def test_per_label_table_and_compare(arrays):
     [
         (np.ones((3, 2)), np.ones((3, 3)), "one shape"),
         (np.ones(3), np.ones(3), "n_examples, n_labels"),
-        (np.full((3, 2), 2), np.ones((3, 2)), "only 0 and 1"),
+        (np.full((3, 2), 2), np.ones((3, 2)), "only 0 and 1, or -100"),
+        (np.full((3, 2), -1), np.ones((3, 2)), "only 0 and 1, or -100"),
         (np.ones((3, 2)), np.full((3, 2), 3.7), "apply a sigmoid"),
         (np.ones((3, 2)), np.full((3, 2), np.nan), "probabilities"),
     ],
@@ -191,3 +193,88 @@ def test_arrays_that_cannot_be_scored_are_refused(y_true, y_prob, message):
 def test_decide_reaches_and_broadcasts():
     assert metrics.decide([[0.5, 0.5], [0.4, 0.6]], [0.5, 0.6]).tolist() == [[1, 0], [0, 1]]
     assert metrics.decide([[0.5, 0.5], [0.4, 0.6]], 0.5).tolist() == [[1, 1], [0, 1]]
+
+
+# Unknown labels -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def partly(arrays):
+    """y_true with unknown cells and a row without any known one, y_prob, and where y_true is known."""
+    y_true, y_prob = arrays[0].copy(), arrays[1]
+    hidden = np.random.default_rng(1).random(y_true.shape) < [0.3, 0.1, 0.05, 0]
+    hidden[5] = True
+    y_true[hidden] = UNKNOWN
+    assert metrics.labels_that_count(y_true).all()
+    return y_true, y_prob, ~hidden
+
+
+def test_a_label_is_ranked_on_the_rows_of_which_it_is_known(partly):
+    y_true, y_prob, known = partly
+    alone = [average_precision_score(y_true[known[:, k], k], y_prob[known[:, k], k]) for k in range(4)]
+    assert metrics.label_average_precision(y_true, y_prob).tolist() == alone
+    assert metrics.macro_average_precision(y_true, y_prob) == np.mean(alone)
+    assert metrics.per_label_table(y_true, y_prob, list("abcd"))["AP"].tolist() == alone
+
+
+def test_unknown_is_no_positive_when_labels_are_counted(partly):
+    y_true, y_prob, _ = partly
+    y_true[:, 3] = UNKNOWN
+    y_true[:9, 3] = 1
+    assert metrics.labels_that_count(y_true).tolist() == [True, True, True, False]
+    y_true[:9, 3] = 0
+    y_true[:, 2] = UNKNOWN
+    assert metrics.labels_that_count(y_true).tolist() == [True, True, False, False]
+    assert np.isnan(metrics.label_average_precision(y_true, y_prob)).tolist() == [False, False, True, True]
+
+
+def test_draws_of_rows_score_the_cells_that_are_known_in_them(partly):
+    y_true, y_prob, known = partly
+    draws = metrics.resampled_macro_ap(y_true, y_prob, n_draws=5, seed=7)
+    few = y_true.copy()
+    few[20:] = np.where(known[20:], 0, UNKNOWN)  # no label counts: all known cells are one ranking
+    assert not metrics.labels_that_count(few).any()
+    assert metrics.macro_average_precision(few, y_prob) == average_precision_score(few[known], y_prob[known])
+    micro_draws = metrics.resampled_macro_ap(few, y_prob, n_draws=5, seed=7)
+    weights = np.random.default_rng(7).multinomial(160, np.full(160, 1 / 160), size=5)
+    for draw, micro, counts in zip(draws, micro_draws, weights, strict=True):
+        rows = np.repeat(np.arange(160), counts)
+        cells = [(rows[known[rows, k]], k) for k in range(4)]
+        assert draw == pytest.approx(np.mean([average_precision_score(y_true[cell], y_prob[cell]) for cell in cells]))
+        there = known[rows]
+        assert micro == pytest.approx(average_precision_score(few[rows][there], y_prob[rows][there]))
+
+
+def test_decisions_are_scored_on_known_cells(partly):
+    y_true, y_prob, known = partly
+    y_pred, rows = metrics.decide(y_prob), [i for i in range(160) if i != 5]
+    scores = metrics.decision_scores(y_true, y_prob)
+    by_label = [f1_score(y_true[known[:, k], k], y_pred[known[:, k], k]) for k in range(4)]
+    assert scores["F1 macro"] == pytest.approx(np.mean(by_label))
+    assert scores["F1 micro"] == pytest.approx(f1_score(y_true[known], y_pred[known]))
+    assert scores["Hamming loss"] == pytest.approx((y_true != y_pred)[known].mean())
+    pairs = [(y_true[i][known[i]], y_pred[i][known[i]]) for i in rows]
+    assert scores["subset accuracy"] == pytest.approx(np.mean([(a == b).all() for a, b in pairs]))
+    assert scores["F1 samples"] == pytest.approx(np.mean([f1_score(a, b, zero_division=1) for a, b in pairs]))
+    jaccard = np.mean([1.0 if not (a | b).any() else (a & b).sum() / (a | b).sum() for a, b in pairs])
+    assert scores["Hamming score"] == metrics.hamming_score(y_true, y_pred) == pytest.approx(jaccard)
+    table = metrics.per_label_table(y_true, y_prob, list("abcd"))
+    assert table["F1"].tolist() == pytest.approx(by_label)
+    assert table["support"].tolist() == (y_true == 1).sum(axis=0).tolist()
+
+
+def test_what_unknown_cells_are_predicted_changes_no_score(partly):
+    y_true, y_prob, known = partly
+    other = np.where(known, y_prob, 1 - y_prob)
+    tables = [metrics.compare(y_true, {"model": p, "nothing": np.zeros_like(p)}) for p in (y_prob, other)]
+    assert tables[0].equals(tables[1])
+    table = metrics.differences(y_true, {"one": y_prob, "other": other}, "one")
+    assert table.loc["other", ["difference", "low", "high"]].tolist() == [0, 0, 0]
+
+
+def test_where_nothing_is_known_no_score_is_a_number_and_none_fails():
+    y_true, y_prob = np.full((12, 2), UNKNOWN, dtype=np.float32), np.full((12, 2), 0.7)
+    assert np.isnan(metrics.compare(y_true, {"model": y_prob}).to_numpy(dtype=float)).all()
+    table = metrics.per_label_table(y_true, y_prob, ["a", "b"])
+    assert table["support"].tolist() == [0, 0]
+    assert table["AP"].isna().all()

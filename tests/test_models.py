@@ -7,6 +7,7 @@ from conftest import tiny_checkpoint, tiny_tokenizer
 
 from helpers import models
 from helpers.checkpoints import CheckpointError
+from helpers.data import UNKNOWN
 
 TEXTS = ["good text", "bad", "ugly text number 3", "good good good bad", "text number 5 and some more words"]
 
@@ -351,3 +352,30 @@ def test_a_block_is_refused_for_other_families():
     sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8, "intermediate_size": 8}
     with pytest.raises(ValueError, match="for DistilBERT, not for BertModel"):
         models.add_mean_pooling(BertModel(BertConfig(vocab_size=30, **sizes)))
+
+
+# Unknown labels -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["all_zeros", "label_prior", "tfidf_regression", "linear_svm", "frozen_regression"])
+def test_baselines_learn_a_label_from_the_texts_of_which_it_is_known(name, small_checkpoint):
+    """The third label is known nowhere, the fourth where it is a yes, the fifth of one yes and one no."""
+    texts = [f"{'good' if i % 2 else 'bad'} text number {i}" for i in range(24)]
+    y_train = np.array([[i % 2, i % 2, UNKNOWN, 1 if i % 2 else UNKNOWN, UNKNOWN] for i in range(24)], dtype=np.float32)
+    y_train[:2, 4] = [0, 1]
+    y_train[12:, 1] = UNKNOWN
+    more = (str(small_checkpoint),) if name == "frozen_regression" else ()
+    y_prob = getattr(models, name)(texts, y_train, ["good text", "bad text"], *more)
+    assert ((y_prob >= 0) & (y_prob <= 1)).all()
+    if name == "all_zeros":
+        return
+    assert (y_prob[:, 2] == 0).all()
+    assert (y_prob[:, 3] == 1).all()
+    if name == "label_prior":
+        assert y_prob[0].tolist() == [0.5, 0.5, 0, 1, 0.5]
+    else:
+        assert y_prob[0, 1] > y_prob[1, 1]
+    if name == "frozen_regression":
+        alone = models.frozen_regression(texts[:12], y_train[:12, :2], ["good text", "bad text"], *more)
+        assert np.allclose(y_prob[:, 1], alone[:, 1], atol=1e-4)
+        assert not np.allclose(y_prob[:, 0], alone[:, 0], atol=1e-4)

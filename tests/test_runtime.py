@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, changed
+from conftest import ROOT, changed, with_unknown
 from test_files import at_once, names
 from test_repository import imports
 
 from helpers import runtime
-from helpers.data import label_matrix, read_splits
+from helpers.data import UNKNOWN, label_matrix, read_splits
 from helpers.device import Compute
 from helpers.models import load_model, load_tokenizer
 from helpers.runtime import start_run
@@ -163,6 +163,28 @@ def test_a_run_prints_every_setting_and_where_it_came_from(small_run, small_csv)
     support = label_matrix(small_run.splits["validation"]).sum(axis=0)
     assert support.max() < 10
     assert table["too rare to count"] == ("every label, so the micro average decides", "under 10 in validation")
+
+
+def test_unknown_cells_count_for_no_label_when_a_run_is_set_up_and_printed(small_run, small_csv, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runtime, "enough_epochs", lambda positives, *_: asked.extend(positives) or 1)
+    splits = with_unknown(small_run).splits
+    monkeypatch.setattr(runtime.data, "read_splits", lambda *_, **__: type(splits)({**splits, "test": small_run._test}))
+    run = again(small_run, epochs=None)
+    assert asked == (label_matrix(splits["train"]) == 1).sum(axis=0).tolist()
+    assert (label_matrix(splits["train"]) == UNKNOWN).any()
+    counts = (label_matrix(splits["validation"]) == 1).sum(axis=0)
+    monkeypatch.setattr(runtime, "MIN_POSITIVES", counts.max())
+    rare = [f"{name} ({n})" for name, n in zip(run.label_names, counts, strict=True) if n < counts.max()]
+    assert f"too rare to count {', '.join(rare)} " in str(run)
+
+
+def test_unknown_cells_are_saved_with_the_predictions(small_run):
+    valid = with_unknown(small_run).splits["validation"]
+    y_true = label_matrix(valid)
+    small_run.folder.save_predictions("validation", valid["id"], y_true, np.zeros_like(y_true))
+    assert (y_true == UNKNOWN).any()
+    assert np.array_equal(small_run.folder.predictions("validation")[0], y_true)
 
 
 def test_of_many_rare_labels_three_are_named(tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from helpers.data import UNKNOWN
 from helpers.thresholds import best_f1_threshold, resampled_thresholds, trusted_thresholds, tune_thresholds
 
 
@@ -74,3 +75,18 @@ def test_only_a_gain_above_its_optimism_moves_a_threshold():
     assert table["threshold"][1:].tolist() == [0.5, 0.5]
     assert 0 < table["gain"][1] <= table["optimism"][1], "what it gains is luck"
     assert table.loc[2, ["gain", "optimism"]].isna().all()
+
+
+def test_a_threshold_is_chosen_on_the_rows_of_which_the_label_is_known():
+    rng = np.random.default_rng(2)
+    y_true = (rng.random((200, 3)) < [0.3, 0.3, 0.06]).astype(int)
+    y_prob = np.clip(0.2 * y_true + rng.random((200, 3)) * 0.4, 0, 1)
+    y_true[rng.random((200, 3)) < 0.3] = UNKNOWN
+    assert 0 < (y_true[:, 2] == 1).sum() < 10
+    table, tuned = trusted_thresholds(y_true, y_prob), tune_thresholds(y_true, y_prob)
+    for k in range(3):
+        rows = y_true[:, k] != UNKNOWN
+        alone = y_true[rows, k : k + 1], y_prob[rows, k : k + 1]
+        assert tuned[k] == tune_thresholds(*alone)[0]
+        assert table.loc[[k]].reset_index(drop=True).equals(trusted_thresholds(*alone))
+    assert tuned[0] != 0.5 == tuned[2]

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import changed
+from conftest import changed, with_unknown
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from helpers import models, trainer, training
-from helpers.data import label_matrix
+from helpers.data import UNKNOWN, label_matrix
 from helpers.device import seed_everything
 from helpers.runtime import start_run
 from helpers.settings import ParameterError
@@ -65,6 +65,63 @@ def test_two_accumulated_half_batches_equal_one(small_run):
     whole, halves = one_step(small_run, 8, 1), one_step(small_run, 4, 2)
     assert whole.norm() > 1e-3
     assert torch.allclose(whole, halves, atol=1e-6)
+
+
+# Unknown labels -------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_a_mean_over_known_cells(small_run):
+    built = build(small_run)
+    batch = built.data_collator([built.train_dataset[i] for i in range(6)])
+    full = batch["labels"].clone()
+    batch["labels"][:4, 0] = batch["labels"][5] = UNKNOWN
+    known = batch["labels"] != UNKNOWN
+    built.model.eval()
+    with torch.inference_mode():
+        loss = built.compute_loss(built.model, batch)
+        logits = built.model(batch["input_ids"], batch["attention_mask"]).logits
+    cells = binary_cross_entropy_with_logits(logits, full, pos_weight=built.pos_weight, reduction="none")
+    assert loss.item() == pytest.approx(cells[known].mean().item(), rel=1e-5)
+    _, counted = built.get_batch_samples(iter([batch, batch]), 2, built.args.device)
+    assert counted == 2 * known.sum(), "what the Trainer divides by"
+    batch["labels"][:] = UNKNOWN
+    for n_items in (None, torch.tensor(0), 0):
+        assert built.compute_loss(built.model, batch, num_items_in_batch=n_items).item() == 0
+
+
+def test_two_accumulated_half_batches_equal_one_also_with_unknown_cells(small_run):
+    """One half knows little, the other everything: a mean of the halves' means is something else."""
+    run = with_unknown(small_run, share=0.0)
+    part = run.splits["train"]
+    rows = {text: i % 2 for i, text in enumerate(part["text"])}
+    hide = [[UNKNOWN, UNKNOWN, value] for *_, value in label_matrix(part)]
+    splits = type(run.splits)(run.splits)
+    splits["train"] = part.map(
+        lambda row, i: {"labels": hide[i] if rows[row["text"]] else row["labels"]}, with_indices=True
+    )
+    run = replace(run, splits=splits)
+    whole, halves = one_step(run, 8, 1), one_step(run, 4, 2)
+    assert whole.norm() > 1e-3
+    assert torch.allclose(whole, halves, atol=1e-6)
+
+
+def test_losses_and_scores_of_partly_known_data_are_numbers_and_unknown_is_filed_as_it_is(small_run, capsys):
+    run = with_unknown(small_run)
+    trainer.fine_tune(run)
+    y_true, y_prob = run.folder.predictions("validation")
+    assert np.array_equal(y_true, label_matrix(run.splits["validation"]))
+    assert (y_true == UNKNOWN).any()
+    scores = run.folder.scores().set_index(["model", "metric"])["value"]
+    assert np.isfinite(scores).all()
+    assert scores["fine-tuned", "Hamming loss"] == ((y_prob >= 0.5) != y_true)[y_true != UNKNOWN].mean()
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_five_steps_of_the_trainer_are_five_steps_of_the_loop_also_with_unknown_cells(small_run):
+    test_five_steps_of_the_trainer_are_five_steps_of_the_loop(with_unknown(small_run))
+
+
+# The whole of it ------------------------------------------------------------------------------------------------------
 
 
 def test_the_trainer_learns_and_files_predictions_under_their_rows(small_run, monkeypatch):

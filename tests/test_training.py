@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, changed
+from conftest import ROOT, changed, with_unknown
 from safetensors.torch import load_file
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from helpers import models, trainer, training
-from helpers.data import label_matrix
+from helpers.data import UNKNOWN, label_matrix
 from helpers.device import seed_everything
 from helpers.settings import ParameterError
 from helpers.tokenization import MultiLabelCollator
@@ -27,6 +28,55 @@ def test_pos_weights_by_hand_capped_and_named(capsys):
     assert weights.dtype == torch.float32
     assert "label never: 0 positives" in capsys.readouterr().out
     assert training.pos_weights(y, power=0.5, cap=50)[0] == pytest.approx(3**0.5)
+
+
+def test_pos_weights_count_known_cells(capsys):
+    y = np.array([[1, 0, -100]] * 2 + [[0, -100, -100]] * 6 + [[-100, 1, -100]] * 2, dtype=np.float32)
+    assert training.pos_weights(y, ["a", "b", "nowhere"], power=1).tolist() == [3.0, 1.0, 0.0]
+    assert capsys.readouterr().out == ""
+
+
+def some_cells(n_rows=7, n_labels=5):
+    """logits, targets without and with unknown cells, and weights."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(n_rows, n_labels, generator=generator) * 4
+    targets = (torch.rand(n_rows, n_labels, generator=generator) < 0.4).float()
+    hidden = torch.rand(n_rows, n_labels, generator=generator) < 0.3
+    assert hidden.any()
+    return logits.requires_grad_(), targets, targets.masked_fill(hidden, UNKNOWN), torch.rand(n_labels) + 1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_is_the_mean_over_known_cells(weighted):
+    logits, full, partly, pos_weight = some_cells()
+    pos_weight = pos_weight if weighted else None
+    for targets in (full, partly):
+        known = targets != UNKNOWN
+        cells = binary_cross_entropy_with_logits(logits, full, pos_weight=pos_weight, reduction="none")
+        losses = training.loss_fn(logits, targets, pos_weight), cells[known].mean()
+        gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+        assert torch.allclose(*losses)
+        assert torch.allclose(*gradients, atol=1e-7)
+        assert (gradients[0][~known] == 0).all()
+        assert (gradients[0][known] != 0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_without_unknown_cells_the_loss_is_the_librarys_bit_for_bit(weighted):
+    logits, targets, _, pos_weight = some_cells()
+    pos_weight = pos_weight if weighted else None
+    losses = [f(logits, targets, pos_weight=pos_weight) for f in (training.loss_fn, binary_cross_entropy_with_logits)]
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+    assert torch.equal(*losses)
+    assert torch.equal(*gradients)
+
+
+def test_the_loss_of_nothing_known_is_0_and_so_is_its_gradient():
+    logits = some_cells()[0]
+    loss = training.loss_fn(logits, torch.full_like(logits, UNKNOWN))
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
 
 
 def test_parameter_groups_hold_every_parameter_once(small_checkpoint):
@@ -163,11 +213,12 @@ def without_dropout(run):
     return model
 
 
-def an_epoch(run, batch_size, accumulate):
-    """Change of all weights in one epoch of plain gradient descent over 42 rows, in the order of the rows."""
+def an_epoch(run, batch_size, accumulate, y=None):
+    """Change of all weights in one epoch of plain gradient descent over 37 rows, in the order of the rows."""
     splits, tokenizer = run.splits, models.load_tokenizer(run.checkpoint)
     part = splits["train"].select(range(len(splits["train"]) // 8 * 8 - 3))  # the last group is short
-    data = training.MultiLabelDataset(part["text"], label_matrix(part), tokenizer, run.settings.max_len)
+    y = label_matrix(part) if y is None else y[: len(part)]
+    data = training.MultiLabelDataset(part["text"], y, tokenizer, run.settings.max_len)
     loader = torch.utils.data.DataLoader(data, batch_size=batch_size, collate_fn=MultiLabelCollator(tokenizer))
     model = without_dropout(run)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -183,6 +234,62 @@ def test_accumulated_batches_equal_whole_ones_also_when_the_last_is_short(small_
     assert whole.norm() > 1e-2
     assert torch.allclose(whole, parts, rtol=0, atol=1e-6)
     assert loss == pytest.approx(loss_in_parts, abs=1e-6)
+
+
+def test_accumulated_batches_equal_whole_ones_also_with_unknown_cells(small_run):
+    """Half batches with 0, 1 and all of their cells known; a whole batch of which nothing is known."""
+    y = label_matrix(small_run.splits["train"])
+    y[np.random.default_rng(0).random(y.shape) < 0.3] = UNKNOWN
+    y[:4] = y[8:16] = UNKNOWN
+    y[4:6, 1:] = y[5] = UNKNOWN
+    y[6:8] = 1
+    whole, loss = an_epoch(small_run, 8, 1, y)
+    parts, loss_in_parts = an_epoch(small_run, 2, 4, y)
+    assert whole.norm() > 1e-2
+    assert torch.allclose(whole, parts, rtol=0, atol=1e-6)
+    assert loss == pytest.approx(loss_in_parts, abs=1e-6)
+    assert 0.5 < loss < 1, "a mean over cells"
+
+
+def test_a_first_batch_of_which_nothing_is_known_changes_no_weight(small_run):
+    y = np.full_like(label_matrix(small_run.splits["train"]), UNKNOWN)
+    change, loss = an_epoch(small_run, 8, 1, y)
+    assert (change == 0).all()
+    assert loss == 0
+
+
+def test_an_epoch_with_unknown_cells_is_one_on_the_known_cells_alone(small_run):
+    """Each label known in every other row: the same as two trainings' worth of separate losses, added by hand."""
+    y = label_matrix(small_run.splits["train"])
+    y[::2, 0] = y[1::2, 1] = UNKNOWN
+    change, loss = an_epoch(small_run, 64, 1, y)
+    part, tokenizer = small_run.splits["train"], models.load_tokenizer(small_run.checkpoint)
+    n = len(part) // 8 * 8 - 3
+    inputs = MultiLabelCollator(tokenizer)(
+        [
+            {**item, "labels": y[i]}
+            for i, item in enumerate(training.MultiLabelDataset(part["text"][:n], y[:n], tokenizer, 32))
+        ]
+    )
+    model = without_dropout(small_run).train()
+    logits, known = model(inputs["input_ids"], inputs["attention_mask"]), inputs["labels"] != UNKNOWN
+    by_hand = binary_cross_entropy_with_logits(logits[known], inputs["labels"][known])
+    by_hand.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert loss == pytest.approx(by_hand.item(), abs=1e-6)
+    assert torch.allclose(change, -0.5 * gradient, rtol=0, atol=1e-6)
+
+
+def test_fit_learns_from_known_cells_and_its_scores_are_numbers(small_run):
+    run = with_unknown(changed(small_run, epochs=12, learning_rate=5e-3))
+    _, history, (y_true, y_prob) = fit_once(run)
+    assert (y_true == UNKNOWN).any()
+    assert np.isfinite(y_prob).all()
+    values = [[row["training loss"], row["validation macro-AP"]] for row in history]
+    assert np.isfinite(values).all()
+    assert 0 < history[-1]["training loss"] < history[0]["training loss"] < 2
+    assert max(score for _, score in values) > (y_true == 1).sum() / (y_true != UNKNOWN).sum() + 0.2
 
 
 KILLED = """

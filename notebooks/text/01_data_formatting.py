@@ -70,7 +70,16 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from helpers import plots
 from helpers.checkpoints import embedded_checkpoint
-from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
+from helpers.data import (
+    count_positives,
+    equal_texts,
+    known,
+    label_matrix,
+    label_shares,
+    near_duplicates,
+    read_splits,
+    split_rows,
+)
 from helpers.metrics import label_average_precision
 from helpers.models import load_tokenizer, tfidf_regression
 from helpers.notebooks import expect, show_error
@@ -181,7 +190,7 @@ print(row, "|", caught[0].message)
 
 # %% tags=["nbval-check-output"]
 y_train = label_matrix(train)
-assert np.array_equal(MultiLabelBinarizer(classes=names).fit_transform(sets), y_train)
+assert np.array_equal(MultiLabelBinarizer(classes=names).fit_transform(sets), y_train == 1)
 print(names, y_train.dtype)
 
 # %% [markdown]
@@ -321,28 +330,29 @@ with show_error():
 
 # %% [markdown]
 # ## Know your labels
-# Three numbers describe a label matrix: **cardinality**, the mean number of labels a text; **density**, cardinality divided by the number of labels; and how many different **combinations** occur.
+# Three numbers describe a label matrix: **cardinality**, the mean number of labels a text; **density**, cardinality divided by the number of labels; and how many different **combinations** occur. (A label that is unknown of a text counts as absent here; notebook 4 is about such cells.)
 
 # %% tags=["nbval-check-output"]
-print(f"{len(y_train)} training texts, {len(names)} labels")
-print(f"cardinality {y_train.sum(1).mean():.2f}, density {y_train.mean():.3f}")
-combinations, how_often = np.unique(y_train, axis=0, return_counts=True)
+present = (y_train == 1).astype(np.float32)
+print(f"{len(present)} training texts, {len(names)} labels")
+print(f"cardinality {present.sum(1).mean():.2f}, density {present.mean():.3f}")
+combinations, how_often = np.unique(present, axis=0, return_counts=True)
 print(f"{len(combinations)} combinations, {np.sum(how_often == 1)} of them on one text only")
 
 # %% [markdown]
 # Combinations that occur once are why multi-label is not multi-class over combinations: such a class would have a single example. And how many labels has a text?
 
 # %% tags=["nbval-check-output"]
-n_labels = pd.Series(np.bincount(y_train.sum(1).astype(int)))
+n_labels = pd.Series(np.bincount(present.sum(1).astype(int)))
 n_labels.rename_axis("labels on a text").to_frame("texts").T
 
 # %% [markdown]
-# Texts without a label, where there are any, are examples like the others: they teach what a "no" looks like. Keep them, unless no label means that nobody has looked.
+# Texts without a label, where there are any, are examples like the others: they teach what a "no" looks like. Keep them, unless no label means that nobody has looked: then they are unknown, which is another thing than no.
 #
 # Are some labels much rarer than others?
 
 # %%
-counts = pd.Series(y_train.sum(0).astype(int), index=names)
+counts = pd.Series(count_positives(y_train), index=names)
 ax = plots.label_counts(counts)
 
 # %% tags=["nbval-check-output"]
@@ -357,7 +367,7 @@ print(f"ratio {counts.max() / max(counts.min(), 1):.1f}")
 # %%
 shown = counts.nlargest(30).index.intersection(names, sort=False)
 columns = [names.index(name) for name in names if name in shown]
-some = y_train[:, columns]
+some = present[:, columns]
 together = pd.DataFrame(some.T @ some, index=[names[k] for k in columns], columns=[names[k] for k in columns])
 share = together.div(np.maximum(np.diag(together), 1), axis=0)
 itself = np.eye(len(share), dtype=bool)
@@ -436,7 +446,7 @@ pd.DataFrame({"train": repeats(texts, y_train), "with three planted": repeats(pl
 # A random draw keeps each label's share on average. **Iterative stratification** deals the rows out, rarest label first, so that every single draw does. We divide train and validation (at most 2,000 rows of them) anew, 85 to 15, with 100 seeds. How many positives of the rarest label does the smaller part get?
 
 # %%
-y = np.vstack([y_train, label_matrix(splits["validation"])])
+y = np.vstack([y_train, label_matrix(splits["validation"])]) == 1
 y = y[np.random.default_rng(0).permutation(len(y))[:2000]]
 rarest = int(np.argmin(np.where(y.any(axis=0), y.sum(axis=0), np.inf)))
 shares = {"train": 0.85, "validation": 0.15}
@@ -529,7 +539,7 @@ print(f"{(sides > 1).sum()} groups of near-duplicates are on both sides, of {len
 
 # %% tags=["nbval-check-output"]
 y_valid = label_matrix(splits["validation"])
-table = pd.DataFrame({"train": y_train.mean(0), "validation": y_valid.mean(0)}, index=names)
+table = pd.DataFrame({"train": label_shares(y_train), "validation": label_shares(y_valid)}, index=names)
 print({name: part.num_rows for name, part in splits.items()})
 table.map("{:.1%}".format)
 
@@ -541,13 +551,13 @@ table.map("{:.1%}".format)
 # For most labels, negatives outnumber positives. Two numbers go by the name of "class weight", and are mixed up often: the ratio **n_neg / n_pos**, which is what a positive would have to weigh to count as much as all the negatives, and scikit-learn's **"balanced"** weight, n / (2 n_pos):
 
 # %% tags=["nbval-check-output"]
-positives = y_train.sum(0)
-usable = (positives > 0) & (positives < len(y_train))
-weights = pd.DataFrame({"n_pos": positives.astype(int)}, index=names)[usable]
-weights["n_neg / n_pos"] = (len(y_train) - weights["n_pos"]) / weights["n_pos"]
+n_pos, n_neg = count_positives(y_train), (y_train == 0).sum(0)
+usable = (n_pos > 0) & (n_neg > 0)
+weights = pd.DataFrame({"n_pos": n_pos}, index=names)[usable]
+weights["n_neg / n_pos"] = n_neg[usable] / weights["n_pos"]
 weights["balanced"] = [
-    compute_class_weight("balanced", classes=np.array([0, 1]), y=y_train[:, k].astype(int))[1]
-    for k in np.flatnonzero(usable)
+    compute_class_weight("balanced", classes=np.array([0, 1]), y=column[known(column)].astype(int))[1]
+    for column in y_train.T[usable]
 ]
 weights.sort_values("n_pos").round(2)
 
@@ -555,7 +565,7 @@ weights.sort_values("n_pos").round(2)
 # They differ because "balanced" weighs *both* classes, to a total of n / 2 each: where positives are the fewer, they go up and the negatives go down. PyTorch's `pos_weight` multiplies the positives only and leaves the negatives at 1; there the balancing value is the first. Dividing the one weight of "balanced" by the other gives it back:
 
 # %% tags=["nbval-check-output"]
-of_negatives = len(y_train) / (2 * (len(y_train) - weights["n_pos"]))
+of_negatives = (weights["n_pos"] + n_neg[usable]) / (2 * n_neg[usable])
 assert np.allclose(weights["balanced"] / of_negatives, weights["n_neg / n_pos"])
 rare = weights["n_pos"].idxmin()
 print(f"for {rare}: balanced weighs its negatives {of_negatives[rare]:.2f}")

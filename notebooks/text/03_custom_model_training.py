@@ -75,7 +75,7 @@ from tqdm import tqdm
 from transformers import AutoModel, get_linear_schedule_with_warmup, pipeline
 
 from helpers import models, plots
-from helpers.data import label_matrix
+from helpers.data import count_positives, known, label_matrix, label_shares
 from helpers.device import seed_everything
 from helpers.metrics import compare, decision_scores, interval, macro_average_precision, resampled_macro_ap
 from helpers.models import to_probabilities
@@ -252,18 +252,25 @@ if distilbert:
 
 # %% [markdown]
 # ## The loss
-# Each cell of the label matrix is a yes-or-no question. If the model gives it the probability $p = \sigma(z)$, the loss of the cell is $-\log p$ for a yes and $-\log(1-p)$ for a no; the loss of the batch is the mean over all cells. This is binary cross-entropy, by hand and by the library:
+# Each cell of the label matrix is a yes-or-no question. If the model gives it the probability $p = \sigma(z)$, the loss of the cell is $-\log p$ for a yes and $-\log(1-p)$ for a no; the loss of the batch is the mean over all cells. This is binary cross-entropy. By hand:
 
 
 # %%
 def loss_by_hand(logits, targets):
     p = torch.sigmoid(logits)
     cells = -(targets * p.log() + (1 - targets) * (1 - p).log())
-    return cells.mean()
+    return cells[known(targets)].mean()
 
 
+# %% [markdown]
+# And by the library. A cell of which nobody knows the answer, where there are any, is left out in both ways; notebook 4 is about them.
+
+
+# %%
 def loss_fn(logits, targets, pos_weight=None):
-    return binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight)
+    mask = known(targets).float()
+    mean = binary_cross_entropy_with_logits(logits, targets * mask, mask, pos_weight=pos_weight)
+    return mean / mask.mean().clamp(min=1e-9)
 
 
 # %% [markdown]
@@ -312,7 +319,7 @@ pd.DataFrame(table.numpy(), rows, columns).round(2)
 
 # %% tags=["nbval-check-output"]
 pos_weight = pos_weights(y_train, run.label_names)
-q, w = y_train.mean(axis=0).astype(float), pos_weight.numpy().astype(float)
+q, w = label_shares(y_train).astype(float), pos_weight.numpy().astype(float)
 
 
 def loss_of_a_constant(q, w):
@@ -325,7 +332,7 @@ def loss_of_a_constant(q, w):
 
 # %% tags=["nbval-check-output"]
 plain, weighted = loss_of_a_constant(q, 1.0), loss_of_a_constant(q, w)
-n_pos = y_train.sum(axis=0, dtype=int)
+n_pos = count_positives(y_train)
 parts = pd.DataFrame({"n_pos": n_pos, "pos_weight": w}, index=run.label_names)
 parts["part of the loss"] = plain / plain.sum()
 parts["part, weighted"] = weighted / weighted.sum()
@@ -351,15 +358,16 @@ for share in (0.25, 0.01):
 
 # %%
 print("ids", tuple(inputs[0].shape), "-> logits", tuple(logits.shape), logits.dtype)
-print("targets", tuple(batch["labels"].shape), batch["labels"].dtype)
-assert logits.shape == batch["labels"].shape == (len(inputs[0]), len(run.label_names))
+targets = batch["labels"].cpu()
+print("targets", tuple(targets.shape), targets.dtype)
+assert logits.shape == targets.shape == (len(inputs[0]), len(run.label_names))
 
 # %% [markdown]
 # **The loss before training** can be computed in advance. A new head gives logits near 0, so $p$ is near one half and every cell costs $\log 2$, whatever its target. A positive costs $w$ times that, which adds $(w - 1) \log 2$ for each:
 
 # %%
 first_loss = loss_fn(logits, batch["labels"], pos_weight.to(compute.device)).item()
-expected = np.log(2) * (1 + (batch["labels"].cpu() * (pos_weight - 1)).mean().item())
+expected = np.log(2) * (1 + ((targets == 1) * (pos_weight - 1))[known(targets)].mean().item())
 print(f"plain    expected {np.log(2):.3f}, found {losses[1].item():.3f}")
 print(f"weighted expected {expected:.3f}, found {first_loss:.3f}")
 assert abs(losses[1].item() - np.log(2)) < 0.1
@@ -583,29 +591,29 @@ def train_one_epoch(model, loader, optimizer, scheduler, pos_weight, compute, ac
     total = seen = 0
     bar = tqdm(loader, desc="training", unit="batch", leave=False)
     for group in in_groups(enumerate(bar, start=1), accumulate):
-        size = sum(len(batch["labels"]) for _, batch in group)
-        for number, batch in group:
+        sizes = [known(batch["labels"]).sum().item() / batch["labels"].shape[1] for _, batch in group]
+        for size, (number, batch) in zip(sizes, group, strict=True):
             batch = {name: tensor.to(compute.device) for name, tensor in batch.items()}
             with compute.autocast():
                 logits = model(batch["input_ids"], batch["attention_mask"])
             loss = loss_fn(logits.float(), batch["labels"], pos_weight)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss of batch {number} is {loss.item()}: lower LEARNING_RATE")
-            compute.scaler.scale(loss * len(logits) / size).backward()
-            total, seen = total + loss.item() * len(logits), seen + len(logits)
+            compute.scaler.scale(loss * size / (sum(sizes) or 1)).backward()
+            total, seen = total + loss.item() * size, seen + size
         compute.scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         compute.scaler.step(optimizer)
         compute.scaler.update()
         scheduler.step()
         optimizer.zero_grad()
-        bar.set_postfix(loss=f"{total / seen:.3f}")
-    return total / seen
+        bar.set_postfix(loss=f"{total / (seen or 1):.3f}")
+    return total / (seen or 1)
 
 
 # %% [markdown]
 # What is not obvious in it:
-# - A group's batches are run one by one; each counts by its share of the group's rows, so that the summed gradient is that of the whole, also when the last batch is short. With `accumulate=1` a group is a batch.
+# - A group's batches are run one by one; each counts by its share of the group's rows (to be exact, of its known cells), so that the summed gradient is that of the whole, also when the last batch is short. With `accumulate=1` a group is a batch.
 # - `compute.autocast()` computes the forward pass in half precision where the hardware does that natively: bf16 on newer GPUs and on CPUs with the instructions for it, fp16 on older GPUs, else plain fp32. The loss is always taken in fp32. `compute.scaler` does nothing except for fp16, whose small gradients would vanish: it multiplies the loss, and divides the gradients before they are clipped.
 # - A loss that is not finite stops the training at once and names the batch: after one step with it every weight would be lost.
 # - Clip, step, let the rate follow its schedule, forget the gradients: in this order, once a group.

@@ -65,7 +65,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import Trainer, TrainingArguments
 
 from helpers import models, plots
-from helpers.data import label_matrix
+from helpers.data import count_positives, known, label_matrix, label_shares
 from helpers.metrics import (
     compare,
     decision_scores,
@@ -116,9 +116,9 @@ y_train, y_valid = label_matrix(train), label_matrix(valid)
 
 # %% tags=["nbval-check-output"]
 print(f"{len(train)} training and {len(valid)} validation texts")
-print(f"without any label: {np.mean(y_train.sum(1) == 0):.0%}")
+print(f"without any label: {np.mean(~(y_train == 1).any(1)):.0%}")
 pd.DataFrame(
-    {"train": y_train.sum(0).astype(int), "validation": y_valid.sum(0).astype(int)}, index=run.label_names
+    {"train": count_positives(y_train), "validation": count_positives(y_valid)}, index=run.label_names
 ).T
 
 # %% [markdown]
@@ -161,15 +161,15 @@ assert torch.isclose(output.loss, binary_cross_entropy_with_logits(output.logits
 # `BCEWithLogitsLoss` takes a `pos_weight` per label, by which the loss of positives is multiplied. For positives and negatives to weigh the same in total it has to be n_neg / n_pos. A popular notebook puts scikit-learn's "balanced" class weight there instead, n / (2 n_pos). Side by side:
 
 # %% tags=["nbval-check-output"]
-n_pos = y_train.sum(0)
-usable = (n_pos > 0) & (n_pos < len(y_train))  # "balanced" weights exist only where both answers occur
+n_pos, n_neg = count_positives(y_train), (y_train == 0).sum(0)
+usable = (n_pos > 0) & (n_neg > 0)  # "balanced" weights exist only where both answers occur
 balanced = [
-    compute_class_weight("balanced", classes=np.array([0, 1]), y=column)[1] if ok else np.nan
+    compute_class_weight("balanced", classes=np.array([0, 1]), y=column[known(column)])[1] if ok else np.nan
     for column, ok in zip(y_train.T.astype(int), usable, strict=True)
 ]
 weights = pd.DataFrame(
     {
-        "n_pos": n_pos.astype(int),
+        "n_pos": n_pos,
         "balanced, n / (2 n_pos)": balanced,
         "n_neg / n_pos": pos_weights(y_train, power=1, cap=np.inf).double().numpy(),
         "sqrt(n_neg / n_pos)": pos_weights(y_train, cap=np.inf).double().numpy(),
@@ -191,7 +191,7 @@ pos_weight = pos_weights(y_train, run.label_names)
 # ## A Trainer with that loss
 # Two methods change. In `compute_loss`, two details decide whether it is right:
 # - the labels are used here and not passed to the model, which would compute its own unweighted loss for nothing;
-# - with gradient accumulation the Trainer passes `num_items_in_batch`, the number of cells in *all* accumulated batches. A **sum divided by that number** makes two half batches equal to a whole one; a mean would make the gradient grow with the number of batches.
+# - with gradient accumulation the Trainer passes `num_items_in_batch`, the number of known cells in *all* accumulated batches. A **sum divided by that number** makes two half batches equal to a whole one; a mean would make the gradient grow with the number of batches.
 #
 # A loss that is no number any more stops the training, as in notebook 3. (The Trainer on its own goes on, and leaves such losses out of its log.) What this loss does not have, label smoothing, is refused and not passed over.
 #
@@ -207,15 +207,16 @@ class WeightedTrainer(Trainer):
             raise ValueError("label_smoothing_factor has no part in this loss; leave it at 0")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels = inputs["labels"]
+        labels, mask = inputs["labels"], known(inputs["labels"]).float()
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         total = binary_cross_entropy_with_logits(
-            outputs.logits.float(), labels, pos_weight=self.pos_weight, reduction="sum"
+            outputs.logits.float(), labels * mask, mask, pos_weight=self.pos_weight, reduction="sum"
         )
         if num_items_in_batch is None:
-            loss = total / labels.numel()
+            loss = total / mask.sum().clamp(min=1)
         else:  # several processes average their gradients, and num_items_in_batch counts all cells
-            loss = total * self.accelerator.num_processes / num_items_in_batch
+            total = total * self.accelerator.num_processes
+            loss = total / torch.as_tensor(num_items_in_batch).clamp(min=1)
         if not torch.isfinite(loss):
             steps = self.state.global_step
             raise FloatingPointError(f"the loss after {steps} steps is {loss.item()}: lower LEARNING_RATE")
@@ -300,13 +301,40 @@ with torch.inference_mode():
         batch["labels"],
         reduction="none",
     )
-by_hand = (cells * torch.where(batch["labels"] == 1, trainer.pos_weight, 1.0)).mean()
+weighted = cells * torch.where(batch["labels"] == 1, trainer.pos_weight, 1.0)
+by_hand = weighted[known(batch["labels"])].mean()
 print(f"weighted loss {loss.item():.4f}, by hand {by_hand.item():.4f}")
-print(f"unweighted {cells.mean().item():.4f}")
+print(f"unweighted {cells[known(batch['labels'])].mean().item():.4f}")
 assert torch.isclose(loss, by_hand)
 
 # %% [markdown]
 # The two agree. Before training, each missed positive costs its label's weight, so that the weighted loss is the larger one: losses with different weights cannot be compared.
+
+# %% [markdown]
+# ## Labels that nobody set
+# Often some cells are empty: an annotator skipped a question, a label was added when half of the texts were done, or, as in the test file of the toxic-comment task, rows that were never scored hold -1. Zeros in their place would be claims that nobody made, and the model would learn them. Such a cell is **unknown**, and libraries mark it by **-100**. The label matrix holds it where the parameter `UNKNOWN = True` asks for it (in code: `helpers.data.read_splits(..., unknown=True)`): empty cells and -1 are read as unknown then. In `compute_loss` above, `mask` is 0 in these cells.
+#
+# In every other row of the batch, let the first label be unknown:
+
+# %%
+labels = batch["labels"].clone()
+labels[::2, 0] = -100
+partly = {**batch, "labels": labels}
+with torch.inference_mode():
+    loss, own = trainer.compute_loss(model, partly), model(**partly).loss
+print(f"our loss {loss.item():.4f}, the model's own {own.item():.4f}")
+assert torch.isclose(loss, weighted[known(labels)].mean())
+
+# %% [markdown]
+# Our loss is the mean over the cells that are left, weighted as before. The model's own takes -100 for a target like any other, and pushes the logit down more than a hundred times as hard as a no does. The number of cells that the Trainer passes as `num_items_in_batch` leaves them out already, so that half batches still add up to a whole one, however the unknown cells lie in them:
+
+# %%
+_, count = trainer.get_batch_samples(iter([partly]), 1, compute.device)
+print(f"{labels.numel()} cells, {known(labels).sum().item()} known")
+assert torch.all(count == known(labels).sum())
+
+# %% [markdown]
+# Everything else does the same. Weights, baselines, thresholds and each label's scores look at the texts of which that label is known; micro F1 and Hamming loss count known cells; subset accuracy asks whether all known cells of a text are right.
 
 # %% [markdown]
 # ## Training
@@ -398,9 +426,9 @@ differences(y_valid, predictions, "fine-tuned").round(3)
 
 # %%
 y_prob = predictions["fine-tuned"]
-pd.DataFrame({"true share": y_valid.mean(0), "mean probability": y_prob.mean(0)}, index=run.label_names).map(
-    "{:.1%}".format
-)
+pd.DataFrame(
+    {"true share": label_shares(y_valid), "mean probability": y_prob.mean(0)}, index=run.label_names
+).map("{:.1%}".format)
 
 # %% [markdown]
 # Where the second number is the larger, 0.5 no longer means "one in two". A model that has begun to memorise adds a tendency of its own, towards 0 and 1. Neither harms the ranking; both move the place where one should cut:
@@ -416,6 +444,7 @@ per_label_table(y_valid, y_prob, run.label_names).round(2)
 # - `problem_type` and the label names belong in the config; they decide about loss, sigmoid and readability.
 # - `pos_weight` balances at n_neg / n_pos; its square root is a milder choice, and "balanced" is another quantity.
 # - In `compute_loss`, sum over cells and divide by `num_items_in_batch`.
+# - A label that nobody set is -100, not 0: it takes part in no loss and no score.
 # - Choose the epoch by a score of the ranking, and look at baselines in the same table.
 #
 # **Next:** [5 · Metrics and thresholds](05_metrics_and_thresholds.ipynb).

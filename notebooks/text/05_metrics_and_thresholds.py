@@ -61,7 +61,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, hamming_loss, roc_auc_score
 
 from helpers import models, plots
-from helpers.data import label_matrix
+from helpers.data import count_positives, label_matrix
 from helpers.inference import Predictor
 from helpers.metrics import (
     compare,
@@ -69,6 +69,7 @@ from helpers.metrics import (
     differences,
     hamming_score,
     interval,
+    known_rows,
     macro_average_precision,
     per_label_table,
     resampled_macro_ap,
@@ -173,7 +174,7 @@ pd.DataFrame(scores).round(3)
 # Decisions mix two things: how well texts are ranked, and where they are cut. To judge the ranking, give the metric **probabilities**. A popular notebook passes 0/1 decisions to `roc_auc_score`, and gets another number:
 
 # %%
-usable = (y_valid.min(axis=0) == 0) & (y_valid.max(axis=0) == 1)  # AUC needs both answers
+usable = (y_valid.min(axis=0) == 0) & (y_valid.max(axis=0) == 1)  # both answers and none unknown
 auc = not_an_auc = np.nan
 if usable.any():
     auc = roc_auc_score(y_valid[:, usable], y_prob[:, usable], average="macro")
@@ -219,11 +220,11 @@ coverage.set_index(["of", "examples", "share", "labels"])[shown].sort_index(asce
 # %%
 cuts = np.linspace(0.02, 0.98, 97)
 fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
-for k, name in enumerate(names):
+for name, (labels, scores) in zip(names, known_rows(y_valid, y_prob), strict=True):
     ax.plot(
         cuts,
-        [f1_score(y_valid[:, k], y_prob[:, k] >= cut, zero_division=0) for cut in cuts],
-        label=f"{name} ({y_valid[:, k].sum()})",
+        [f1_score(labels, scores >= cut, zero_division=0) for cut in cuts],
+        label=f"{name} ({labels.sum()})",
     )
 ax.axvline(0.5, color=plots.GREY, linestyle="--")
 ax.legend(title="label (validation positives)", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -252,12 +253,12 @@ def thresholds_of_draws(y_true, y_prob, n_draws=100):
 # For the label with the most positives and, of those with at least ten, the one with the fewest; beside it the course's own function, which does the same with all draws at once:
 
 # %%
-positives = y_valid.sum(axis=0)
+positives, by_label = count_positives(y_valid), known_rows(y_valid, y_prob)
 enough = sorted(np.flatnonzero(positives >= 10), key=lambda k: -positives[k])
 for k in dict.fromkeys([*enough[:1], *enough[-1:]]):
-    chosen, differences_by_hand = thresholds_of_draws(y_valid[:, k], y_prob[:, k])
+    chosen, differences_by_hand = thresholds_of_draws(*by_label[k])
     low, high = np.quantile(chosen, [0.1, 0.9])
-    by_hand, ours = differences_by_hand.mean(), resampled_thresholds(y_valid[:, k], y_prob[:, k])[1].mean()
+    by_hand, ours = differences_by_hand.mean(), resampled_thresholds(*by_label[k])[1].mean()
     print(f"{names[k]} ({positives[k]} positives): eight draws in ten choose {low:.2f} to {high:.2f};")
     print(f"    mean difference by hand {by_hand:.3f}, helpers {ours:.3f}")
     expect(abs(by_hand - ours) < 0.02, "the two agree to within the noise of the draws", run.settings)
