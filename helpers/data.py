@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, DataError, embedded_path, read_rows  # noqa: F401
+from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, DataError, embedded_path, label_notes, read_rows  # noqa: F401
 
 # Scripts that put no spaces between words (Thai, Lao, Chinese, Japanese): there a character counts as a word. For RE2.
 NO_SPACES = r"\x{0e00}-\x{0eff}\x{3040}-\x{9fff}\x{f900}-\x{faff}"
@@ -242,11 +242,17 @@ def assign_splits(rows, equal=None, near=None):
         pairs = pd.DataFrame({"text": equal, "split": split}).drop_duplicates()
         if shared := int((pairs["text"].value_counts() > 1).sum()):
             notes.append(f"{shared} texts are in more than one split: scores there reward memory")
-    for j, name in enumerate(rows.label_names):
-        for part in SPLITS:
-            if rows.matrix[:, j].any() and not rows.matrix[split == part, j].any():
-                what = "it can't be learned" if part == "train" else "its scores there are undefined"
-                notes.append(f"label {name!r} never appears in {part}: {what}")
+    present = rows.matrix == 1
+    for part in SPLITS:
+        absent = np.array(rows.label_names)[present.any(axis=0) & ~present[split == part].any(axis=0)]
+        what = ("its scores there are undefined", "their scores there are undefined")
+        if part == "train":
+            what = ("it can't be learned", "they can't be learned")
+        one, many = (
+            f"label {{}} never appears in {part}: {what[0]}",
+            f"{{}} labels never appear in {part} ({{}}): {what[1]}",
+        )
+        notes += label_notes(absent, one, many)
     return split, notes
 
 
