@@ -415,7 +415,7 @@ ax = pd.DataFrame(curves).plot(figsize=(7.5, 3), ylim=(0, None), xticks=range(0,
 _ = ax.set(title="Eight texts learned by heart", xlabel="step", ylabel="loss")
 
 # %% [markdown]
-# With all its weights the model should have the eight texts by heart within these 20 steps (with dozens of labels, in some more). The head alone learns more slowly: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
+# With all its weights the model should have the eight texts by heart within these 20 steps (with dozens of labels it takes some more, and the loss may jump on the way). The head alone learns more slowly as a rule: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
 
 # %% [markdown]
 # ## A recipe that is often copied
@@ -658,7 +658,7 @@ axes = pd.DataFrame(history).plot(
     layout=(1, 2),
     marker="o",
     figsize=(7.5, 2.8),
-    xticks=range(1, settings.epochs + 1),
+    xticks=range(1, settings.epochs + 1, 1 + settings.epochs // 13),
     legend=False,
     title=["Training loss", "Validation macro-AP"],
 )

@@ -304,7 +304,7 @@ print(f"unweighted {cells.mean().item():.4f}")
 assert torch.isclose(loss, by_hand)
 
 # %% [markdown]
-# The two agree. Before training, each missed positive costs its label's weight, so that the weighted loss is the larger one: losses with different weights cannot be compared.
+# The two agree. Before training, each missed positive costs its label's weight, so that with rare labels the weighted loss is the larger one: losses with different weights cannot be compared.
 
 # %% [markdown]
 # ## Training

@@ -265,11 +265,11 @@ if not enough:
 # %%
 table = trusted_thresholds(y_valid, y_prob).set_index(pd.Index(names, name="label"))
 highest, thresholds = tune_thresholds(y_valid, y_prob), table["threshold"].to_numpy()
-plots.commonest(table, positives).round(3)
+plots.commonest(table, positives).round(3).astype(object).fillna("-")
 
 
 # %% [markdown]
-# *Gain* is what the threshold of highest F1 gains over 0.5 on these texts, *optimism* how much of that is luck; neither is computed where there are too few positives (NaN). What the thresholds do to the scores:
+# *Gain* is what the threshold of highest F1 gains over 0.5 on these texts, *optimism* how much of that is luck; neither is computed where there are too few positives (-). What the thresholds do to the scores:
 
 
 # %%
@@ -296,7 +296,7 @@ shown = rules[["0.5"]].groupby(keys).mean().map("{:.3f}".format)
 shown.join(gain.mean().map("{:+.3f}".format) + " ± " + half_width.map("{:.3f}".format))
 
 # %% [markdown]
-# Macro F1 at 0.5, and what the two rules gain over it: the mean over five seeds and the half-width of its 95% interval (Student's t). Chosen on half of the validation texts and scored on the other half, both rules lose on the built-in film plots by more than their interval: the thresholds of highest F1 lose 0.017, the course's rule half of that. Everywhere else, and on test on all three sets, no rule can be told from 0.5; the means of the course's rule lie between 0.000 and 0.005 above it, those of the highest F1 between 0.006 below and 0.003 above. The models of these three sets are trained with moderate weights, and 0.5 is a decent cut for them already; there the rule's use is to do no harm. On your data the next section tells.
+# Macro F1 at 0.5, and what the two rules gain over it: the mean over five seeds and the half-width of its 95% interval (Student's t). Chosen on half of the validation texts and scored on the other half, both rules lose on the built-in film plots by more than their interval: the thresholds of highest F1 lose 0.017, the course's rule half of that. Everywhere else, and on test on all three sets, no rule can be told from 0.5; the means of the course's rule lie between 0.000 and 0.005 above it, those of the highest F1 between 0.006 below and 0.003 above. The models of these three sets are trained with moderate weights, and 0.5 is a decent cut for them already; there the rule's use is to do no harm where there is little to gain.
 
 # %% [markdown]
 # ## The test split, once
