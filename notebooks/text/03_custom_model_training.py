@@ -878,7 +878,7 @@ ax.set(title="Training speed, live", xlabel="examples a second (x: times the fir
 _ = ax.set_xlim(0, 1.35 * speed.max())
 
 # %% [markdown]
-# From the top: freezing saves the backward pass through four of six layers, and the optimizer's work on most of the weights. Most of the 256 positions were padding, and a batch is as long as its longest text, so texts of like length belong together. Half precision takes half the bytes per number, and hardware that has it multiplies such numbers faster; elsewhere that bar repeats the one before. The fused optimizer updates all weights in one pass instead of many small ones. These are short measurements: differences of a tenth mean nothing, and something else running on the machine can turn two neighbours about.
+# From the top: freezing saves the backward pass through four of six layers, and the optimizer's work on most of the weights. Where texts are short, most of the 256 positions are padding, and a batch is as long as its longest text, so texts of like length belong together. Half precision takes half the bytes per number, and hardware that has it multiplies such numbers faster; elsewhere that bar repeats the one before. The fused optimizer updates all weights in one pass instead of many small ones. These are short measurements: differences of a tenth mean nothing, and something else running on the machine can turn two neighbours about.
 #
 # A speed-up is one only if the score stays. `benchmarks/training.py` trained every rung to the end on the same texts, three passes; the first with the article's recipe, the others with the course's, so that their scores can be compared. Examples a second there include tokenizing. The last step kept, *frozen layers computed once*, is not in the live chart: what does not learn gives each text the same states in every pass, so they are computed once, before the first pass, and looked up from then on.
 #
@@ -932,9 +932,9 @@ _ = ax.legend(title="")
 curve.pivot_table(index="rows", columns="model", values="macro-AP", sort=False).round(3)
 
 # %% [markdown]
-# With 50 rows of the built-in film plots the frozen encoder with a logistic regression is level with fine-tuning, and it takes seconds; from 200 rows of these plots on, fine-tuning is ahead, by 0.04 and more. The linear SVM, which knows no language but these rows, starts lowest, gains most at every step, and is level with the frozen encoder at the end. So with some 50 rows: try the frozen encoder first, above all if it was trained to represent sentences as this one was, and spend the time on labelling more rows. Where the lines cross, other data put elsewhere: the number of labels and the length of the texts move it. What the curve promises for the next doubling tells whether that is worth it. (The bands are one standard deviation over three draws.)
+# With 50 rows of the built-in film plots the frozen encoder with a logistic regression is level with fine-tuning, and it takes seconds; from 200 rows of these plots on, fine-tuning is ahead, by 0.04 and more. The linear SVM, which knows no language but these rows, starts lowest, gains most at every step, and is level with the frozen encoder at the end. So with some 50 rows: try the frozen encoder first, above all if it was trained to represent sentences as this one was, and spend the time on labelling more rows. On other data the lines may cross elsewhere. What the curve promises for the next doubling tells whether that is worth it. (The bands are one standard deviation over three draws.)
 #
-# Few rows need more passes to make the same number of steps. When `EPOCHS` is not given, `start_run` sees to that: three passes, or as many as make some 150 steps, 20 at most.
+# Few rows need more passes to make the same number of steps. When `EPOCHS` is not given, `start_run` sees to that: three passes, or as many as make some 150 steps and show the label of median rarity some 150 times, 20 at most.
 
 # %% [markdown]
 # ## Four lines to many GPUs

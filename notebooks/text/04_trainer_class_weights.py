@@ -117,7 +117,7 @@ positives = {"train": y_train.sum(0).astype(int), "validation": y_valid.sum(0).a
 plots.commonest(pd.DataFrame(positives, index=run.label_names), positives["train"])
 
 # %% [markdown]
-# Look at the validation column before trusting any score of a rare label: with eight positives, one text more or less would move its recall by an eighth. So a label with fewer than ten takes no part in any score by which something is chosen, here or in the other notebooks; `print(run)` names such labels. The built-in comments give most of their rows to validation and test for that reason.
+# Look at the validation column before trusting any score of a rare label: with eight positives, one text more or less would move its recall by an eighth. So a label with fewer than ten takes no part in any score by which something is chosen, here or in the other notebooks; `print(run)` names the first of them. The built-in comments give most of their rows to validation and test for that reason.
 
 # %% [markdown]
 # ## The model
