@@ -165,7 +165,9 @@ for text, row, true in zip(texts, decisions, truth, strict=True):
 
 # %%
 table = pd.DataFrame(y_prob.T, index=names, columns=[f"text {i}" for i in range(len(texts))])
-table = plots.commonest(table, y_train.sum(axis=0))
+if cut := plots.cut_to(len(names), plots.IN_TABLE, "likeliest in these texts"):
+    print(cut)
+    table = table.loc[table.max(axis=1).nlargest(plots.IN_TABLE).index]
 table.style.format("{:.2f}").background_gradient(cmap="Blues", vmin=0, vmax=1)
 
 # %% [markdown]
