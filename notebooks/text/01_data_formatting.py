@@ -393,6 +393,7 @@ print(f"most lopsided: {first} with {second} {there:.0%}, the other way {back:.0
 n_words = pd.Series([len(text.split()) for text in train["text"]])
 shown = n_words.clip(upper=int(n_words.quantile(0.995)))
 ax = shown.plot.hist(bins=plots.whole_bins(shown), color=plots.GREY, figsize=(7.5, 2.8))
+ax.margins(y=0.15)
 ax.axvline(n_words.median(), color=plots.ORANGE)
 top = (n_words.median(), ax.get_ylim()[1])
 ax.annotate(f"  median {n_words.median():.0f}", top, va="top", color=plots.ORANGE)

@@ -245,10 +245,7 @@ class MultiLabelDataset(Dataset):
 train_set = MultiLabelDataset(train["text"], label_matrix(train), tokenizer, settings.max_len)
 item = train_set[0]
 print(f"{len(train_set)} examples; the first has {len(item['input_ids'])} tokens")
-print(
-    f"its labels: {len(item['labels'])} numbers, {item['labels'].sum():.0f} of them 1, as",
-    item["labels"].dtype,
-)
+print(f"its labels: {len(item['labels'])} numbers, {item['labels'].sum():.0f} of them 1")
 
 
 # %% [markdown]
