@@ -211,9 +211,9 @@ def test_a_text_in_two_splits_and_a_split_that_is_missing_are_notes(tmp_path):
 
 
 def test_labels_that_a_split_lacks_are_one_note_a_split(tmp_path):
-    labels = np.zeros((30, 14), dtype=int)
-    labels[:20, :2], labels[20:25, 0], labels[25:, 1:] = 1, 1, 1
-    frame = pd.DataFrame(labels, columns=[f"l{k}" for k in range(14)]).assign(
+    labels = np.zeros((30, 15), dtype=int)  # the last is on no row, which `read_rows` says
+    labels[:20, :2], labels[20:25, 0], labels[25:, 1:14] = 1, 1, 1
+    frame = pd.DataFrame(labels, columns=[f"l{k}" for k in range(15)]).assign(
         text=[f"text number {i}" for i in range(30)], split=["train"] * 20 + ["validation"] * 5 + ["test"] * 5
     )
     assert assign_splits(read_rows(write(tmp_path, "many.csv", frame)))[1] == [

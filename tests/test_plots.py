@@ -101,7 +101,8 @@ def test_colours_of_lines_stay_apart_in_colour_blind_eyes(cones):
     seen = np.clip(linear @ np.array(WITHOUT[cones]).T, 0, 1)
     xyz = seen @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
     f = np.cbrt(xyz / [0.9505, 1, 1.089])
-    lab = np.stack([116 * f[:, 1], 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
     apart = np.linalg.norm(lab[:, None] - lab, axis=2)[np.triu_indices(len(lab), 1)]
     assert len(plots.PALETTE) == 8
     assert apart.min() > 15
+    assert lab[:, 0].max() < 80, "too faint on white"
