@@ -22,7 +22,16 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, UNKNOWN, DataError, embedded_path, read_rows  # noqa: F401
+from helpers.reading import (  # noqa: F401
+    EMBEDDED,
+    MIN_ROWS,
+    SPLITS,
+    UNKNOWN,
+    DataError,
+    embedded_path,
+    label_notes,
+    read_rows,
+)
 
 # Scripts that put no spaces between words (Thai, Lao, Chinese, Japanese): there a character counts as a word. For RE2.
 NO_SPACES = r"\x{0e00}-\x{0eff}\x{3040}-\x{9fff}\x{f900}-\x{faff}"
@@ -265,11 +274,16 @@ def assign_splits(rows, equal=None, near=None):
         if shared := int((pairs["text"].value_counts() > 1).sum()):
             notes.append(f"{shared} texts are in more than one split: scores there reward memory")
     present = rows.matrix == 1
-    for j, name in enumerate(rows.label_names):
-        for part in SPLITS:
-            if present[:, j].any() and not present[split == part, j].any():
-                what = "it can't be learned" if part == "train" else "its scores there are undefined"
-                notes.append(f"label {name!r} never appears in {part}: {what}")
+    for part in SPLITS:
+        absent = np.array(rows.label_names)[present.any(axis=0) & ~present[split == part].any(axis=0)]
+        what = ("its scores there are undefined", "their scores there are undefined")
+        if part == "train":
+            what = ("it can't be learned", "they can't be learned")
+        one, many = (
+            f"label {{}} never appears in {part}: {what[0]}",
+            f"{{}} labels never appear in {part} ({{}}): {what[1]}",
+        )
+        notes += label_notes(absent, one, many)
     return split, notes
 
 

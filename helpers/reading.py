@@ -626,5 +626,16 @@ def _check_counts(names, matrix, faults, notes):
     always, never = (present | (matrix == UNKNOWN)).all(axis=0), ~present.any(axis=0)
     if not faults.found and (always | never).all():
         faults.add_whole("no label can be learned: each is on every row or on none; check the labels")
-    notes += [f"label {names[j]!r} is on every row: there is nothing to learn for it" for j in np.flatnonzero(always)]
-    notes += [f"label {names[j]!r} is on no row: it can't be learned" for j in np.flatnonzero(never)]
+    named = np.array(names)
+    many = "{} labels are on every row ({}): there is nothing to learn for them"
+    notes += label_notes(named[always], "label {} is on every row: there is nothing to learn for it", many)
+    many = "{} labels are on no row ({}): they can't be learned"
+    notes += label_notes(named[never], "label {} is on no row: it can't be learned", many)
+
+
+def label_notes(names, one, many):
+    """Notes on some labels, in one line however many: `one` names the label, `many` counts them and names three."""
+    if len(names) < 2:
+        return [one.format(repr(str(name))) for name in names]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [many.format(len(names), ", ".join(names[:3]) + more)]

@@ -183,7 +183,7 @@ class Run:
             ("attention", compute.attention or "the library's choice", "this machine"),
             ("folder", self.folder.path.name, origin(settings, "output_dir")),
         ]
-        return "\n".join(f"{name:<18}{value!s:<52}{source}" for name, value, source in rows)
+        return "\n".join(f"{name:<18}{value!s:<51} {source}" for name, value, source in rows)
 
 
 def by_length(part):

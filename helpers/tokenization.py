@@ -95,6 +95,22 @@ def tokenize_splits(splits, tokenizer, max_len, num_proc=None):
     return DatasetDict(splits).map(tokenize, desc="Tokenizing", **options)
 
 
+def share_cut(texts, tokenizer, max_len):
+    """What a MAX_LEN throws away: (share of the texts that are cut, share of all tokens that are cut off).
+
+    Parameters
+    ----------
+    texts : sequence of str
+    tokenizer : transformers tokenizer
+    max_len : int
+        Special tokens included.
+    """
+    encoded = tokenizer(list(texts), return_token_type_ids=False, return_attention_mask=False, verbose=False)
+    n_tokens = np.array([len(ids) for ids in encoded["input_ids"]])
+    over = np.maximum(n_tokens - max_len, 0)
+    return float(np.mean(over > 0)), float(over.sum() / n_tokens.sum())
+
+
 def sliding_windows(texts, tokenizer, max_len, stride):
     """Cut texts into overlapping windows, so that nothing of a long text is lost.
 

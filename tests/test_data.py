@@ -264,6 +264,19 @@ def test_a_text_in_two_splits_and_a_split_that_is_missing_are_notes(tmp_path):
     assert "label 'a' never appears in test: its scores there are undefined" in assign_splits(rows)[1]
 
 
+def test_labels_that_a_split_lacks_are_one_note_a_split(tmp_path):
+    labels = np.zeros((30, 15), dtype=int)  # the last is on no row, which `read_rows` says
+    labels[:20, :2], labels[20:25, 0], labels[25:, 1:14] = 1, 1, 1
+    frame = pd.DataFrame(labels, columns=[f"l{k}" for k in range(15)]).assign(
+        text=[f"text number {i}" for i in range(30)], split=["train"] * 20 + ["validation"] * 5 + ["test"] * 5
+    )
+    assert assign_splits(read_rows(write(tmp_path, "many.csv", frame)))[1] == [
+        "12 labels never appear in train (l2, l3, l4 and 9 more): they can't be learned",
+        "13 labels never appear in validation (l1, l2, l3 and 10 more): their scores there are undefined",
+        "label 'l0' never appears in test: its scores there are undefined",
+    ]
+
+
 def test_shares_and_rare_labels_are_kept():
     rng = np.random.default_rng(3)
     matrix = (rng.random((1000, 5)) < [0.5, 0.2, 0.1, 0.05, 0.02]).astype(np.float32)

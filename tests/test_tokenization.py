@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from helpers.tokenization import (
     MultiLabelCollator,
     MultiLabelDataset,
     pool_windows,
+    share_cut,
     sliding_windows,
     tokenize_splits,
 )
@@ -34,6 +37,15 @@ def test_a_batch_is_padded_to_its_longest_and_masked(tokenizer):
     assert batch["input_ids"].dtype == torch.int64
     assert batch["labels"].dtype == torch.float32
     assert batch["labels"].tolist() == [[1, 0], [0, 1]]
+
+
+def test_what_is_cut_is_counted_in_texts_and_tokens_without_a_warning(tokenizer, caplog):
+    tokenizer.model_max_length = 5
+    logging.getLogger("transformers").addHandler(caplog.handler)  # it does not propagate
+    assert share_cut(["good", "good bad ugly good", "bad good"], tokenizer, 4) == (1 / 3, 2 / 13)
+    assert share_cut(["good", "bad"], tokenizer, 3) == (0, 0)
+    logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_labels_the_loss_cannot_use_are_refused(tokenizer):

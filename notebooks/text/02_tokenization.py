@@ -136,7 +136,7 @@ print(tokenizer.convert_tokens_to_string(pieces))
 # %% tags=["nbval-check-output"]
 splits = run.splits
 train = splits["train"]
-unknown = [text for text in train["text"] if tokenizer.unk_token in tokenizer.tokenize(text)]
+unknown = [text for text in train["text"] if tokenizer.unk_token in tokenizer.tokenize(text, verbose=False)]
 print(f"{len(unknown)} of {len(train)} training texts hold an {tokenizer.unk_token}")
 
 # %% [markdown]
@@ -249,7 +249,7 @@ class MultiLabelDataset(Dataset):
 train_set = MultiLabelDataset(train["text"], label_matrix(train), tokenizer, settings.max_len)
 item = train_set[0]
 print(f"{len(train_set)} examples; the first has {len(item['input_ids'])} tokens")
-print("its labels:", item["labels"].tolist())
+print(f"its labels: {len(item['labels'])} numbers, {item['labels'].sum():.0f} of them 1")
 
 
 # %% [markdown]
@@ -614,7 +614,7 @@ for start in range(0, len(rows), 8):
 window_logits = torch.cat(window_logits)
 
 # %% [markdown]
-# Pooled both ways, beside the plain path, which reads the first window only. For the text that fits in one window all must be the same:
+# Pooled both ways, beside the plain path, which reads the first window only; of the labels the first four. For the text that fits in one window all must be the same:
 
 # %%
 with torch.inference_mode():
@@ -624,7 +624,7 @@ for how in ("max", "mean"):
     assert torch.allclose(pooled[how][1], plain[1], rtol=0, atol=tolerance)
 first_labels = run.label_names[:4]
 tables = {
-    text: pd.DataFrame({how: logits[i, :4].cpu() for how, logits in pooled.items()}, index=first_labels).T
+    text: pd.DataFrame({how: logits[i, :4].double().cpu() for how, logits in pooled.items()}, first_labels).T
     for i, text in enumerate(("long", "short"))
 }
 pd.concat(tables).round(3)

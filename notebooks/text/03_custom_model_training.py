@@ -83,7 +83,7 @@ from helpers.notebooks import benchmark_results, expect, show_error
 from helpers.quiet import quiet_loading
 from helpers.runtime import start_run
 from helpers.thresholds import tune_thresholds
-from helpers.tokenization import MultiLabelCollator
+from helpers.tokenization import MultiLabelCollator, share_cut
 from helpers.training import fit, freeze_lower_layers, make_loader, parameter_groups, pos_weights
 
 # %% [markdown]
@@ -123,7 +123,16 @@ valid_loader = make_loader(valid, tokenizer, settings, train=False)
 print(len(train), "training texts,", len(valid), "validation texts,", len(run.label_names), "labels")
 
 # %% [markdown]
-# `make_loader` is the `Dataset`, collator and `DataLoader` of notebook 2. Training batches hold texts of similar length and come in random order. `start_run` has put the validation rows into the order of their lengths, for the same reason: less padding. That order stays.
+# `make_loader` is the `Dataset`, collator and `DataLoader` of notebook 2. Training batches hold texts of similar length and come in random order. `start_run` has put the validation rows into the order of their lengths, for the same reason: less padding. That order stays. What MAX_LEN throws away of these texts, the models below never see:
+
+# %% tags=["nbval-check-output"]
+texts_cut, tokens_cut = share_cut(train["text"][:], tokenizer, settings.max_len)
+print(
+    f"cut at {settings.max_len} tokens: {texts_cut:.1%} of the training texts, {tokens_cut:.1%} of all tokens"
+)
+
+# %% [markdown]
+# On the built-in data that is next to nothing. If it is a good part of yours, raise MAX_LEN, or see notebook 2 for the price and for windows.
 
 # %% [markdown]
 # ## What has to be beaten
@@ -176,7 +185,7 @@ scores_and_cost().round(3)
 
 
 # %% [markdown]
-# All zeros and the prior score the same: neither ranks anything, and the best cut for them is to say yes to everything. The other three need seconds. Of the two that count, the SVM ranks better here, so it is the one to beat from now on, beside the frozen encoder.
+# All zeros and the prior score the same: neither ranks anything, and the best cut for them is to say yes to everything. The other three need seconds. Of the two that count words, the SVM ranks better on the built-in film plots; with the frozen encoder it is what has to be beaten from now on.
 
 # %% [markdown]
 # ## The model
@@ -336,7 +345,8 @@ n_pos = count_positives(y_train)
 parts = pd.DataFrame({"n_pos": n_pos, "pos_weight": w}, index=run.label_names)
 parts["part of the loss"] = plain / plain.sum()
 parts["part, weighted"] = weighted / weighted.sum()
-parts.sort_values("n_pos").iloc[[0, 1, 2, -2, -1]].round(3)
+parts = parts.sort_values("n_pos")
+parts.iloc[sorted({*range(len(parts))[:3], *range(len(parts))[-2:]})].round(3)
 
 # %% [markdown]
 # On the built-in film plots the labels are nearly as frequent as each other, so the weights hardly shift the balance between them; but every yes now counts about twice. A label in one of a hundred texts beside one in four:
@@ -417,11 +427,13 @@ ax = pd.DataFrame(curves).plot(figsize=(7.5, 3), ylim=(0, None), xticks=range(0,
 _ = ax.set(title="Eight texts learned by heart", xlabel="step", ylabel="loss")
 
 # %% [markdown]
-# With all its weights the model should have the eight texts by heart within these 20 steps (with dozens of labels, in some more). The head alone learns more slowly: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
+# With all its weights the model should have the eight texts by heart within these 20 steps (with dozens of labels it takes some more, and the loss may jump on the way). The head alone learns more slowly as a rule: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
 
 # %% [markdown]
 # ## A recipe that is often copied
-# This course grew out of an article of 2020, *Finetune DistilBERT for multi-label text classification task* by Dhaval Taunk, which trains like this: every text padded to 256 tokens, Adam with one rate of 1e-5 for everything, constant, one epoch in batches of 8, no weights, no seed. Its loop calls `zero_grad()` twice and prints the loss of a single batch now and then; its validation reads a column that its data set never returns, and crashes. Mended, it runs. What it achieves, and what each change to it brings, can't be seen in one run: seeds differ. So each recipe was trained with five seeds on the built-in film plots; `benchmarks/recipes.py` did that. The article's rate, batch size and single epoch are kept there, while batches and precision are this course's for all recipes, so the seconds are not those of its own loop; that one is timed further down.
+# This course grew out of an article of 2020, *Finetune DistilBERT for multi-label text classification task* by Dhaval Taunk, which trains like this: every text padded to 256 tokens, Adam with one rate of 1e-5 for everything, constant, one epoch in batches of 8, no weights, no seed. Its loop calls `zero_grad()` twice and prints the loss of a single batch now and then; its validation reads a column that its data set never returns, and crashes. Mended, it runs. What it achieves, and what each change to it brings, can't be seen in one run: seeds differ. So each recipe was trained with five seeds on the built-in film plots; `benchmarks/recipes.py` did that, once, for the course. The article's rate, batch size and single epoch are kept there, while batches and precision are this course's for all recipes, so the seconds are not those of its own loop; that one is timed further down.
+#
+# Measured for the course on the built-in film plots, not on your data:
 
 # %%
 recipes = benchmark_results("recipes")
@@ -437,7 +449,7 @@ print(
 
 
 # %% [markdown]
-# The article's recipe (mean and standard deviation over seeds) ranks better than the label prior and far worse than a logistic regression on the frozen encoder, where only the regression is trained. It would be wrong to conclude that fine-tuning does not work on small data: one epoch at this rate barely moves the head, which starts from random numbers.
+# The article's recipe (mean and standard deviation over seeds) ranks the built-in film plots better than the label prior does and far worse than a logistic regression on the frozen encoder, where only the regression is trained. It would be wrong to conclude that fine-tuning does not work on small data: one epoch at this rate barely moves the head, which starts from random numbers.
 #
 # ## One step at a time
 # The steps that lift it, in the order in which they were added, each on top of those before:
@@ -450,6 +462,8 @@ print(
 # 6. **Weighted positives**, as above.
 # 7. **Frozen lower layers**: the embeddings and the lower two thirds of the layers stay as they are, without dropout, which also saves time.
 # 8. **Mean pooling**: the head reads the mean of all tokens' states instead of the first one's.
+#
+# Measured for the course on the built-in film plots, not on your data:
 
 
 # %%
@@ -472,7 +486,7 @@ gains.loc["article's recipe", "verdict"] = ""
 gains.rename_axis(None).round(3).astype(object).where(gains.notna(), "")
 
 # %% [markdown]
-# *Macro-AP* is the mean over five seeds, with its standard deviation and the worst of the five. *Gain* is the mean difference to the row above, seed by seed, with its 95% interval (Student's t, five seeds); a step *helps* if that lies above zero. *Seconds* are for training alone, the median of five, on the machine named above; what else it was doing moves them by a quarter. Seed by seed, with two baselines:
+# *Macro-AP* is the mean over five seeds, with its standard deviation and the worst of the five. *Gain* is the mean difference to the row above, seed by seed, with its 95% interval (Student's t, five seeds); a step *helps* if that lies above zero. *Seconds* are for training alone, the median of five, on the machine named above; what else it was doing moves them by a quarter. Seed by seed, with two baselines, again on the built-in film plots and not on your data:
 
 # %%
 long = ladder.melt(var_name="recipe", value_name="macro-AP")
@@ -483,12 +497,12 @@ for name, style in (("linear SVM", ":"), ("frozen + LR", "--")):
     score = on_movies.set_index("model").loc[name, "macro-AP"]
     ax.axvline(score, color=plots.ORANGE, linestyle=style, label=name)
 ax.legend(loc="lower left")
-_ = ax.set(title="Recipes over five seeds, film plots, validation", ylabel="")
+_ = ax.set(title="Recipes over five seeds, built-in film plots, validation", ylabel="")
 
 # %% [markdown]
 # Grey: a seed each; blue: their mean and standard deviation.
 #
-# Read with the spread, table and plot say for the film plots:
+# Read with the spread, table and plot say for the built-in film plots:
 # - **More training** does most: from 0.35 to 0.80. Which of the three changes did it, rate, epochs or batch size, this row cannot tell.
 # - **Warm-up and decay** alone lower the mean by 0.06, though its interval just reaches 0: the rates add up to half as much, and the new head has not learned enough when they end.
 # - **The head at ten times the rate** is the answer to that: every seed gains 0.1 or more, and the mean is higher than before both steps, the first one above the frozen encoder. Steps depend on each other; a step judged alone, or in another order, can look useless.
@@ -497,7 +511,7 @@ _ = ax.set(title="Recipes over five seeds, film plots, validation", ylabel="")
 # - **Frozen lower layers** leave the score where it was, in half of the seconds.
 # - **Mean pooling** gains 0.02, and every seed gains. This encoder was pre-trained that way, so it is no wonder; on a checkpoint that was not, measure again. There the course reads the first token.
 #
-# One detail hides in all of them. Batches hold texts of similar length, and the sampler that transformers has for this hands them out from long texts to short ones, several times an epoch. The course's sampler shuffles them. Two of the recipes with both orders:
+# One detail hides in all of them. Batches hold texts of similar length, and the sampler that transformers has for this hands them out from long texts to short ones, several times an epoch. The course's sampler shuffles them. Two of the recipes with both orders, measured for the course on the built-in film plots:
 
 # %%
 for name in ("+ head at 10x the rate", "+ frozen lower layers"):
@@ -656,10 +670,11 @@ axes = pd.DataFrame(history).plot(
     layout=(1, 2),
     marker="o",
     figsize=(7.5, 2.8),
-    xticks=range(1, settings.epochs + 1),
+    xticks=range(1, settings.epochs + 1, 1 + settings.epochs // 13),
     legend=False,
     title=["Training loss", "Validation macro-AP"],
 )
+axes[0, 0].figure.set_layout_engine("constrained")
 
 # %% [markdown]
 # The loss should fall and macro-AP rise, ever more slowly, since the rate falls to zero by the last step. When macro-AP stops rising while the loss still falls, the model has begun to memorise, and the later epochs are not kept.
@@ -717,16 +732,17 @@ def differences(y_true, predictions, model):
 differences(y_valid, predictions, "fine-tuned").round(3)
 
 # %% [markdown]
-# That interval covers the choice of texts, but only one seed. The other half of the doubt is the spread over seeds in the plot above: where it is wide, a single run proves nothing, however good. This run beside the five of its recipe:
+# That interval covers the choice of texts, but only one seed. The other half of the doubt is the spread over seeds in the plot above: where it is wide, a single run proves nothing, however good. This run, and the five of its recipe on the built-in film plots:
 
 # %%
 same = ladder["+ mean pooling"]
-if settings.dataset == "movies":
-    print(f"this run {in_order:.3f}; five seeds {same.min():.3f} to {same.max():.3f}")
+print(f"this run {in_order:.3f}; five seeds on the built-in film plots {same.min():.3f} to {same.max():.3f}")
 
 # %% [markdown]
 # ### On other data
-# A recipe that was chosen on one data set may fit only that. The same recipe and the baselines on two more, the comments and 2,000 training rows of GoEmotions (one-line forum comments, 28 labels), with five seeds, on validation and on test, by which nothing was chosen. Beside it the same on the first token, the same by the Trainer of notebook 4, and its **blend** with the linear SVM: the mean of the two models' logits, each brought to mean 0 and deviation 1.
+# A recipe that was chosen on one data set may fit only that. The same recipe and the baselines on two more, the built-in comments and 2,000 training rows of GoEmotions (one-line forum comments, 28 labels), with five seeds, on validation and on test, by which nothing was chosen. Beside it the same on the first token, the same by the Trainer of notebook 4, and its **blend** with the linear SVM: the mean of the two models' logits, each brought to mean 0 and deviation 1.
+#
+# Measured for the course on these three sets, not on your data:
 
 # %%
 names = {
@@ -762,7 +778,7 @@ by_seed = recipes.pivot_table(
 svm = by_seed["linear SVM"].xs(0, level="seed")  # it has no seed
 
 # %% [markdown]
-# The mean of that lead, and the half-width of its 95% interval (Student's t):
+# The mean of that lead on the three sets, and the half-width of its 95% interval (Student's t):
 
 # %%
 lead = by_seed[["+ mean pooling", "blend with linear SVM"]].sub(svm, axis=0).drop(index=0, level="seed")
@@ -771,9 +787,9 @@ half_width = stats.t.ppf(0.975, 4) * lead.std() / np.sqrt(5)
 lead.mean().map("{:+.3f}".format) + " ± " + half_width.map("{:.3f}".format)
 
 # %% [markdown]
-# The recipe leads the linear SVM, which takes two or three seconds, on all three sets and on both splits, by more than its seeds differ. (That interval speaks of seeds; how far other texts would move the lead, notebooks 4 and 5 ask.) The lead is 0.16 and more on the comments, which were written so that words alone don't tell, and 0.06 and more on GoEmotions, which people wrote. On the film plots it falls from 0.06 on validation to 0.015 on test: the best epoch, and there the recipe too, were picked on validation, which flatters.
+# The recipe leads the linear SVM, which takes two or three seconds, on all three sets and on both splits, by more than its seeds differ. (That interval speaks of seeds; how far other texts would move the lead, notebooks 4 and 5 ask.) The lead is 0.16 and more on the built-in comments, which were written so that words alone don't tell, and 0.06 and more on GoEmotions, which people wrote. On the built-in film plots it falls from 0.06 on validation to 0.015 on test: the best epoch, and there the recipe too, were picked on validation, which flatters. What it is on your data, the table before this section says.
 #
-# On the film plots the first token is 0.02 behind the mean; on the other two sets its mean is lower by 0.003 to 0.013, which is no more than seeds differ by, so there it can't be told. The Trainer and the loop lie within 0.003 of each other. The blend's lead over the SVM is above the recipe's, with intervals that don't overlap, on both splits of the film plots; on the comments so on test only, on GoEmotions on validation only. So whether it helps outside the film plots can't be told from these figures; try it on validation.
+# On the built-in film plots the first token is 0.02 behind the mean; on the other two sets its mean is lower by 0.003 to 0.013, which is no more than seeds differ by, so there it can't be told. The Trainer and the loop lie within 0.003 of each other. The blend's lead over the SVM is above the recipe's, with intervals that don't overlap, on both splits of the film plots; on the comments so on test only, on GoEmotions on validation only. So whether it helps outside the film plots can't be told from these figures; try it on validation.
 #
 # The scores and predictions of this run are stored with it:
 
@@ -874,9 +890,11 @@ ax.set(title="Training speed, live", xlabel="examples a second (x: times the fir
 _ = ax.set_xlim(0, 1.35 * speed.max())
 
 # %% [markdown]
-# From the top: freezing saves the backward pass through four of six layers, and the optimizer's work on most of the weights. Most of the 256 positions were padding, and a batch is as long as its longest text, so texts of like length belong together. Half precision takes half the bytes per number, and hardware that has it multiplies such numbers faster; elsewhere that bar repeats the one before. The fused optimizer updates all weights in one pass instead of many small ones. These are short measurements: differences of a tenth mean nothing, and something else running on the machine can turn two neighbours about.
+# From the top: freezing saves the backward pass through four of six layers, and the optimizer's work on most of the weights. Where texts are short, most of the 256 positions are padding, and a batch is as long as its longest text, so texts of like length belong together. Half precision takes half the bytes per number, and hardware that has it multiplies such numbers faster; elsewhere that bar repeats the one before. The fused optimizer updates all weights in one pass instead of many small ones. These are short measurements: differences of a tenth mean nothing, and something else running on the machine can turn two neighbours about.
 #
 # A speed-up is one only if the score stays. `benchmarks/training.py` trained every rung to the end on the same texts, three passes; the first with the article's recipe, the others with the course's, so that their scores can be compared. Examples a second there include tokenizing. The last step kept, *frozen layers computed once*, is not in the live chart: what does not learn gives each text the same states in every pass, so they are computed once, before the first pass, and looked up from then on.
+#
+# Measured for the course on the built-in film plots, not on your data:
 
 # %%
 training = benchmark_results("training")
@@ -889,44 +907,46 @@ print({name: f"{rows['mean tokens'].iloc[0]:.0f} tokens a text" for name, rows i
 of["movies"][columns].round(digits)
 
 # %% [markdown]
-# And one-line comments of GoEmotions, with 28 labels:
+# And on one-line comments of GoEmotions, with 28 labels, not on your data either:
 
 # %%
 of["goemotions"][columns].round(digits)
 
 # %% [markdown]
-# The course's loop in batches of 16 sees the same examples 13 times as fast on the film plots and 35 times on one-line comments, which were padded most; with the frozen layers computed once, 18 and 47 times. (All rungs read the first token; the table is of the day it names, before some plots were rewritten to other lengths.) Its scores are far above the article's: 0.89 after 0.65 on the film plots, 0.35 after 0.08 on GoEmotions. But not every step is free. (Scores are one seed's. On GoEmotions the short rungs are medians of three timings; all others are single ones, so small differences between neighbours mean nothing.)
+# The course's loop in batches of 16 sees the same examples 13 times as fast on the built-in film plots and 35 times on one-line comments, which were padded most; with the frozen layers computed once, 18 and 47 times. (All rungs read the first token; the table is of the day it names, before some plots were rewritten to other lengths.) Its scores are far above the article's: 0.89 after 0.65 on the built-in film plots, 0.35 after 0.08 on GoEmotions. But not every step is free. (Scores are one seed's. On GoEmotions the short rungs are medians of three timings; all others are single ones, so small differences between neighbours mean nothing.)
 #
 # - **Batches of similar length** score 0.01 lower than mixed ones on both sets, less than seeds often differ by. **Half precision**, the other attention and the fused optimizer change the score by 0.01 at most.
-# - **Batches of 16** make half as many steps in three passes as batches of 8, and score as well. Batches of 32 make a quarter as many, and lose 0.02 on the film plots and 0.06 on GoEmotions for little speed: larger batches want more passes.
+# - **Batches of 16** make half as many steps in three passes as batches of 8, and score as well. Batches of 32 make a quarter as many, and lose 0.02 on the built-in film plots and 0.06 on GoEmotions for little speed: larger batches want more passes.
 # - **Frozen layers computed once** change the score by no more than rounding does. The course's `fit` does without them: the states of every token have to be kept in memory, 1.5 kB each for this encoder, and the code has to reach into the encoder. `benchmarks/training.py` shows how, in thirty lines.
 # - **Training all layers** takes twice to three times as long and scores no better, on GoEmotions worse.
 # - **torch.compile** first compiles, which takes longer than it saves in 300 steps.
 
 # %% [markdown]
 # ## How many rows does it take
-# The learning curve from `benchmarks/learning_curve.py`: film plots, three draws of training rows for each size, the same number of steps for every fine-tuned model.
+# The learning curve from `benchmarks/learning_curve.py`: built-in film plots, three draws of training rows for each size, the same number of steps for every fine-tuned model. Measured for the course, not on your data:
 
 # %%
 curve = benchmark_results("learning_curve")
 fig, ax = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
 sns.lineplot(curve, x="rows", y="macro-AP", hue="model", style="model", markers=True, errorbar="sd", ax=ax)
 sizes = sorted(curve["rows"].unique())
-ax.set(xscale="log", title="Score against training rows, film plots", xlabel="training rows (log scale)")
+ax.set(
+    xscale="log", title="Score against training rows, built-in film plots", xlabel="training rows (log scale)"
+)
 ax.set_xticks(sizes, sizes)
 ax.minorticks_off()
 _ = ax.legend(title="")
 
 # %% [markdown]
-# The same in numbers, means over the draws:
+# The same in numbers, means over the draws, on the built-in film plots:
 
 # %%
 curve.pivot_table(index="rows", columns="model", values="macro-AP", sort=False).round(3)
 
 # %% [markdown]
-# With 50 rows the frozen encoder with a logistic regression is level with fine-tuning, and it takes seconds; from 200 rows of these plots on, fine-tuning is ahead, by 0.04 and more. The linear SVM, which knows no language but these rows, starts lowest, gains most at every step, and is level with the frozen encoder at the end. So with 50 rows: take the frozen encoder, above all if it was trained to represent sentences as this one was, and spend the time on labelling more rows. What the curve promises for the next doubling tells whether that is worth it. (The bands are one standard deviation over three draws.)
+# With 50 rows of the built-in film plots the frozen encoder with a logistic regression is level with fine-tuning, and it takes seconds; from 200 rows of these plots on, fine-tuning is ahead, by 0.04 and more. The linear SVM, which knows no language but these rows, starts lowest, gains most at every step, and is level with the frozen encoder at the end. So with some 50 rows: try the frozen encoder first, above all if it was trained to represent sentences as this one was, and spend the time on labelling more rows. On other data the lines may cross elsewhere. What the curve promises for the next doubling tells whether that is worth it. (The bands are one standard deviation over three draws.)
 #
-# Few rows need more passes to make the same number of steps. When `EPOCHS` is not given, `start_run` sees to that: three passes, or as many as make some 150 steps, 20 at most.
+# Few rows need more passes to make the same number of steps. When `EPOCHS` is not given, `start_run` sees to that: three passes, or as many as make some 150 steps and show the label of median rarity some 150 times, 20 at most.
 
 # %% [markdown]
 # ## Four lines to many GPUs

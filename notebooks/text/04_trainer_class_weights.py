@@ -76,7 +76,7 @@ from helpers.metrics import (
 from helpers.models import to_probabilities
 from helpers.notebooks import expect
 from helpers.runtime import start_run
-from helpers.tokenization import MultiLabelCollator, tokenize_splits
+from helpers.tokenization import MultiLabelCollator, share_cut, tokenize_splits
 from helpers.trainer import save_results
 from helpers.training import ShuffledLengthGroupedSampler, freeze_lower_layers, parameter_groups, pos_weights
 
@@ -117,12 +117,11 @@ y_train, y_valid = label_matrix(train), label_matrix(valid)
 # %% tags=["nbval-check-output"]
 print(f"{len(train)} training and {len(valid)} validation texts")
 print(f"without any label: {np.mean(~(y_train == 1).any(1)):.0%}")
-pd.DataFrame(
-    {"train": count_positives(y_train), "validation": count_positives(y_valid)}, index=run.label_names
-).T
+positives = {"train": count_positives(y_train), "validation": count_positives(y_valid)}
+plots.commonest(pd.DataFrame(positives, index=run.label_names), positives["train"])
 
 # %% [markdown]
-# Look at the validation row before trusting any score of a rare label: with eight positives, one text more or less would move its recall by an eighth. So a label with fewer than ten takes no part in any score by which something is chosen, here or in the other notebooks; `print(run)` names such labels. The built-in comments give most of their rows to validation and test for that reason.
+# Look at the validation column before trusting any score of a rare label: with eight positives, one text more or less would move its recall by an eighth. So a label with fewer than ten takes no part in any score by which something is chosen, here or in the other notebooks; `print(run)` names the first of them. The built-in comments give most of their rows to validation and test for that reason.
 
 # %% [markdown]
 # ## The model
@@ -132,10 +131,20 @@ pd.DataFrame(
 tokenizer = models.load_tokenizer(run.checkpoint)
 model = models.load_model(run.checkpoint, run.label_names, attn_implementation=compute.attention)
 model = model.to(compute.device)
-print(type(model).__name__, model.config.problem_type, model.config.id2label)
+print(type(model).__name__, model.config.problem_type)
+print(*list(model.config.id2label.items())[:10], "..." if len(run.label_names) > 10 else "")
 
 # %% [markdown]
-# The classification head is new, all else pre-trained. A forward pass over a batch, with the attention mask, gives logits and a loss; the loss is the mean over cells from notebook 3:
+# The classification head is new, all else pre-trained. Of the texts it reads no more than MAX_LEN tokens:
+
+# %% tags=["nbval-check-output"]
+texts_cut, tokens_cut = share_cut(train["text"][:], tokenizer, settings.max_len)
+print(
+    f"cut at {settings.max_len} tokens: {texts_cut:.1%} of the training texts, {tokens_cut:.1%} of all tokens"
+)
+
+# %% [markdown]
+# On the built-in data that is next to nothing; if it is a good part of yours, notebook 2 has the price of a larger MAX_LEN, and windows. A forward pass over a batch, with the attention mask, gives logits and a loss; the loss is the mean over cells from notebook 3:
 
 # %%
 tokenized = tokenize_splits(splits, tokenizer, settings.max_len).select_columns(
@@ -176,7 +185,7 @@ weights = pd.DataFrame(
     },
     index=run.label_names,
 )
-weights.round(1)
+plots.rarest(weights, n_pos).round(1)
 
 # %% [markdown]
 # "Balanced" weighs *both* classes, so that the mean weight is 1; as `pos_weight`, with negatives at 1, it is about half of what balances a rare label. It is a slip: "balanced" scales both classes, `pos_weight` only one.
@@ -308,7 +317,7 @@ print(f"unweighted {cells[known(batch['labels'])].mean().item():.4f}")
 assert torch.isclose(loss, by_hand)
 
 # %% [markdown]
-# The two agree. Before training, each missed positive costs its label's weight, so that the weighted loss is the larger one: losses with different weights cannot be compared.
+# The two agree. Before training, each missed positive costs its label's weight, so that with rare labels the weighted loss is the larger one: losses with different weights cannot be compared.
 
 # %% [markdown]
 # ## Labels that nobody set
@@ -362,7 +371,7 @@ checkpoints.cleanup()
 
 # %% [markdown]
 # ## Was it worth it?
-# Baselines of notebook 3, on these data. (The frozen encoder is left out to save time: on the comments it stays behind the linear SVM, see the table of three sets there.)
+# Baselines of notebook 3, on these data. (The frozen encoder is left out to save time: on the built-in comments it stays behind the linear SVM, see the table of three sets there.)
 
 # %%
 texts, new_texts = train["text"][:], valid["text"][:]
@@ -418,7 +427,7 @@ differences(y_valid, predictions, "fine-tuned").round(3)
 # %% [markdown]
 # The fine-tuned model's epoch was chosen on these validation texts, on the built-in data its recipe as well; the baselines had no such choice. The test split of notebook 5 will tell how much that was worth.
 #
-# The intervals cover the choice of texts; all of it speaks of one training, and another seed moves the fine-tuned model, too (notebook 3 has five, of both trainings). Where two can't be told apart, the cheaper model is a good choice until there are more data. On the built-in comments the words are in harmful and harmless texts alike, by design, so the lead of the model that reads their order says nothing about real data. Whether the blend helps there can't be told, also over five seeds (notebook 3); on the film plots, where its two parts are closer, it gains on both splits.
+# The intervals cover the choice of texts; all of it speaks of one training, and another seed moves the fine-tuned model, too (notebook 3 has five, of both trainings). Where two can't be told apart, the cheaper model is a good choice until there are more data. On the built-in comments the words are in harmful and harmless texts alike, by design, so the lead of the model that reads their order says nothing about real data. Whether the blend helps there can't be told, also over five seeds (notebook 3); on the built-in film plots, where its two parts are closer, it gains on both splits.
 
 # %% [markdown]
 # ## What weights do to probabilities
@@ -426,15 +435,16 @@ differences(y_valid, predictions, "fine-tuned").round(3)
 
 # %%
 y_prob = predictions["fine-tuned"]
-pd.DataFrame(
+shares = pd.DataFrame(
     {"true share": label_shares(y_valid), "mean probability": y_prob.mean(0)}, index=run.label_names
-).map("{:.1%}".format)
+)
+plots.commonest(shares, count_positives(y_train)).map("{:.1%}".format)
 
 # %% [markdown]
 # Where the second number is the larger, 0.5 no longer means "one in two". A model that has begun to memorise adds a tendency of its own, towards 0 and 1. Neither harms the ranking; both move the place where one should cut:
 
 # %%
-per_label_table(y_valid, y_prob, run.label_names).round(2)
+plots.commonest(per_label_table(y_valid, y_prob, run.label_names), count_positives(y_train)).round(2)
 
 # %% [markdown]
 # Look for labels with a good AP and a poor F1: they are ranked well and cut in the wrong place. The next notebook chooses the place, where there are positives enough to choose by.

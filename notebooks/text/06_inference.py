@@ -64,6 +64,7 @@ import torch
 from transformers import pipeline
 
 from helpers import models, plots
+from helpers.data import label_matrix
 from helpers.inference import Predictor
 from helpers.notebooks import show_error
 from helpers.runtime import start_run
@@ -105,11 +106,13 @@ print(sorted(path.name for path in folder.iterdir()))
 # %%
 config = json.loads((folder / "config.json").read_text())
 print(config["problem_type"])
-pd.Series({name: config["thresholds"][name] for name in config["id2label"].values()}).round(3)
+thresholds = pd.Series({name: config["thresholds"][name] for name in config["id2label"].values()})
+y_train = label_matrix(run.splits["train"])
+plots.commonest(thresholds.to_frame("threshold"), y_train.sum(axis=0)).round(3)
 
 # %% [markdown]
 # ## New texts
-# With the built-in comments these sentences are new; with other data, the longest validation texts stand in.
+# With the built-in comments these sentences are new, each with the labels that the definitions in `data/README.md` give it:
 
 # %%
 NEW_TEXTS = [
@@ -119,7 +122,20 @@ NEW_TEXTS = [
     "He called me a pompous turnip last week. Could an administrator have a look?",
     "Kill the stuck process, then burn a new disc.",
 ]
-texts = NEW_TEXTS if run.settings.dataset == "comments" else run.splits["validation"]["text"][-5:]
+TRUE_LABELS = [[], [], ["toxic", "insult"], [], []]
+
+# %% [markdown]
+# With other data, validation texts stand in: of each of the five commonest label sets there one text, those with labels first. (They are printed here and in the tables below as they stand in the file. If yours are private or offensive, think of where the notebook and its outputs will go.)
+
+# %%
+texts, truth = NEW_TEXTS, TRUE_LABELS
+if run.settings.dataset != "comments":
+    valid = run.splits["validation"]
+    sets = [tuple(ids) for ids in valid["label_ids"]]
+    last = {ids: row for row, ids in enumerate(sets)}
+    common = sorted(last, key=lambda ids: (not ids, -sets.count(ids)))[:5]
+    texts = [valid["text"][last[ids]] for ids in common]
+    truth = [[run.label_names[k] for k in ids] for ids in common]
 
 # %% [markdown]
 # ## By hand
@@ -140,29 +156,33 @@ inputs = tokenizer(
 with torch.inference_mode():
     y_prob = torch.sigmoid(model(**inputs).logits).numpy()
 decisions = y_prob >= thresholds
-for text, row in zip(texts, decisions, strict=True):
-    print([name for name, on in zip(names, row, strict=True) if on], "\n   ", text[:110])
+for text, row, true in zip(texts, decisions, truth, strict=True):
+    decided = [name for name, on in zip(names, row, strict=True) if on]
+    print("    " + " ".join(text.split())[:110])
+    print(f"decided: {', '.join(decided) or 'none'}  |  true: {', '.join(true) or 'none'}\n")
 
 # %% [markdown]
 # Each row is decided label by label, and the right answer may be "none". The built-in sentences test it in pairs: a harsh judgement of a *text* beside an insult of a *person*; an insult beside the report of one, in the same words; and verbs of a threat in a harmless sentence. What it gets wrong among these shows what its training texts did not teach it.
 
 # %% [markdown]
-# And the probabilities behind them:
+# And the probabilities behind them, a column a text, in the order from above:
 
 # %%
-pd.DataFrame(
-    y_prob, columns=names, index=[f"{i}: {text[:30]}..." for i, text in enumerate(texts)]
-).style.format("{:.2f}").background_gradient(cmap="Blues", vmin=0, vmax=1)
+table = pd.DataFrame(y_prob.T, index=names, columns=[f"text {i}" for i in range(len(texts))])
+if cut := plots.cut_to(len(names), plots.IN_TABLE, "likeliest in these texts"):
+    print(cut)
+    table = table.loc[table.max(axis=1).nlargest(plots.IN_TABLE).index]
+table.style.format("{:.2f}").background_gradient(cmap="Blues", vmin=0, vmax=1)
 
 # %% [markdown]
 # ## With pipeline
-# `pipeline` does the same in one line, up to the decision; it knows no thresholds. `top_k=None` asks for all labels. Without it you get the best one only, as if the task were multi-class.
+# `pipeline` does the same in one line, up to the decision; it knows no thresholds. `top_k=None` asks for all labels; without it you get the best one only, as if the task were multi-class. The first ten of the answer:
 
 # %%
 example = min(2, len(texts) - 1)
 classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device=model.device)
 answer = classify(texts[example], top_k=None, truncation=True, max_length=run.settings.max_len)
-pd.DataFrame(answer).round(3)
+pd.DataFrame(answer[:10]).round(3)
 
 # %% [markdown]
 # **The order:** the answer is sorted by score, so position *k* need not be label *k*. Code that walks through it with `enumerate` and looks positions up in `id2label` gives scores to the wrong labels. Go by the name:
@@ -170,8 +190,8 @@ pd.DataFrame(answer).round(3)
 # %%
 by_name = {item["label"]: item["score"] for item in answer}
 assert np.allclose([by_name[name] for name in names], y_prob[example], atol=1e-4)
-print("by position:", [item["label"] for item in answer])
-print("in the model:", names)
+print("by position: ", *[item["label"] for item in answer[:6]], sep="  ")
+print("in the model:", *names[:6], sep="  ")
 
 # %% [markdown]
 # **The function:** which one is applied to the logits comes from `problem_type`. Where that is missing, probabilities come from a softmax and add up to 1, without any warning:
