@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from helpers.labels import UNKNOWN, count_positives, known, label_shares  # noqa: F401
 from helpers.reading import (  # noqa: F401
     EMBEDDED,
     MIN_ROWS,
     SPLITS,
-    UNKNOWN,
     DataError,
     embedded_path,
     label_notes,
@@ -99,28 +99,6 @@ def label_matrix(part):
     """The labels of one split: float32 array of shape (n_examples, n_labels)."""
     labels = part.with_format("numpy")["labels"][:]
     return np.asarray(labels, dtype=np.float32).reshape(-1, len(label_names(part)))
-
-
-def known(labels):
-    """Where a label matrix (array or tensor, of any shape) says yes or no: bool, of the same shape.
-
-    Other cells hold UNKNOWN; they take part in no loss, weight, baseline or score.
-    """
-    return labels != UNKNOWN
-
-
-def count_positives(labels):
-    """How many texts have each label: int array of shape (n_labels,), from an array of shape (n_examples, n_labels)."""
-    return (np.asarray(labels) == 1).sum(axis=0)
-
-
-def label_shares(labels):
-    """Each label's share of yes among the texts of which it is known; 0 where it is known of none.
-
-    Returns a float32 array of shape (n_labels,), from an array of shape (n_examples, n_labels).
-    """
-    n_known = known(np.asarray(labels)).sum(axis=0)
-    return (count_positives(labels) / np.maximum(n_known, 1)).astype(np.float32)
 
 
 # Duplicates and splits ------------------------------------------------------------------------------------------------

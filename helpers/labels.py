@@ -1,6 +1,6 @@
 """Labels in every form in which they come, brought to their names and a matrix of 0 and 1.
 
-In the order of the file: what a cell holds; a column of such cells; columns of truth values; names.
+In the order of the file: what a cell holds; a column of such cells; columns of truth values; names; matrices.
 """
 
 import ast
@@ -584,3 +584,28 @@ def check_names(names, faults):
     if len(names) > MAX_LABELS:
         what = "are these label names, and not free text? Keep the commonest"
         faults.add_whole(f"{len(names)} labels are more than {MAX_LABELS}; {what}")
+
+
+# Matrices -------------------------------------------------------------------------------------------------------------
+
+
+def known(labels):
+    """Where a label matrix (array or tensor, of any shape) says yes or no: bool, of the same shape.
+
+    Other cells hold UNKNOWN; they take part in no loss, weight, baseline or score.
+    """
+    return labels != UNKNOWN
+
+
+def count_positives(labels):
+    """How many texts have each label: int array of shape (n_labels,), from an array of shape (n_examples, n_labels)."""
+    return (np.asarray(labels) == 1).sum(axis=0)
+
+
+def label_shares(labels):
+    """Each label's share of yes among the texts of which it is known; 0 where it is known of none.
+
+    Returns a float32 array of shape (n_labels,), from an array of shape (n_examples, n_labels).
+    """
+    n_known = known(np.asarray(labels)).sum(axis=0)
+    return (count_positives(labels) / np.maximum(n_known, 1)).astype(np.float32)

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from helpers.checkpoints import CheckpointError, one_line, reads_the_mean
-from helpers.data import known, label_shares
 from helpers.device import CPU
+from helpers.labels import known, label_shares
 from helpers.quiet import quiet_loading
 
 MEAN_SCALE = 1000.0  # how much more the mean weighs than the state it is added to

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from helpers import metrics
-from helpers.data import UNKNOWN
+from helpers.labels import UNKNOWN
 
 
 @pytest.fixture

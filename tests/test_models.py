@@ -7,7 +7,7 @@ from conftest import tiny_checkpoint, tiny_tokenizer
 
 from helpers import models
 from helpers.checkpoints import CheckpointError
-from helpers.data import UNKNOWN
+from helpers.labels import UNKNOWN
 
 TEXTS = ["good text", "bad", "ugly text number 3", "good good good bad", "text number 5 and some more words"]
 

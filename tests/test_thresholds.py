@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from helpers.data import UNKNOWN
+from helpers.labels import UNKNOWN
 from helpers.thresholds import best_f1_threshold, resampled_thresholds, trusted_thresholds, tune_thresholds
 
 

@@ -70,16 +70,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from helpers import plots
 from helpers.checkpoints import embedded_checkpoint
-from helpers.data import (
-    count_positives,
-    equal_texts,
-    known,
-    label_matrix,
-    label_shares,
-    near_duplicates,
-    read_splits,
-    split_rows,
-)
+from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
+from helpers.labels import count_positives, known, label_shares
 from helpers.metrics import MIN_POSITIVES, label_average_precision
 from helpers.models import load_tokenizer, tfidf_regression
 from helpers.notebooks import expect, show_error
@@ -294,7 +286,7 @@ with show_error():
     read_splits(foreign_file)
 
 # %% [markdown]
-# `DATASET` in the parameters cell takes any such file; a name like `owner/name` is read from the hub.
+# `DATASET` in the parameters cell takes any such file; a name like `owner/name` is read from the hub. Files of spreadsheets and annotation tools are read as well (semicolons, yes and no, Excel's sheets, exports of doccano, Label Studio or spaCy): the page [docs/your_own_data.md](https://github.com/multilabel-course/multilabel-course/blob/main/docs/your_own_data.md) has a line of every form, and the line that converts what is not read. `LABEL_NAMES` says which labels are meant where a file has more, `UNKNOWN = True` that empty cells are questions nobody answered.
 
 # %% [markdown]
 # ## Bad data are named, not guessed at

@@ -75,7 +75,8 @@ from tqdm import tqdm
 from transformers import AutoModel, get_linear_schedule_with_warmup, pipeline
 
 from helpers import models, plots
-from helpers.data import count_positives, known, label_matrix, label_shares
+from helpers.data import label_matrix
+from helpers.labels import count_positives, known, label_shares
 from helpers.device import seed_everything
 from helpers.metrics import compare, decision_scores, interval, macro_average_precision, resampled_macro_ap
 from helpers.models import to_probabilities

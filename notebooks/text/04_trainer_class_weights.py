@@ -65,7 +65,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import Trainer, TrainingArguments
 
 from helpers import models, plots
-from helpers.data import count_positives, known, label_matrix, label_shares
+from helpers.data import label_matrix
+from helpers.labels import count_positives, known, label_shares
 from helpers.metrics import (
     compare,
     decision_scores,

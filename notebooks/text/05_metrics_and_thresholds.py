@@ -63,6 +63,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, h
 from helpers import models, plots
 from helpers.data import label_matrix
 from helpers.inference import Predictor
+from helpers.labels import count_positives
 from helpers.metrics import (
     compare,
     decision_scores,

@@ -65,6 +65,7 @@ from transformers import pipeline
 
 from helpers import models, plots
 from helpers.data import label_matrix
+from helpers.labels import count_positives
 from helpers.inference import Predictor
 from helpers.notebooks import show_error
 from helpers.runtime import start_run
@@ -108,7 +109,7 @@ config = json.loads((folder / "config.json").read_text())
 print(config["problem_type"])
 thresholds = pd.Series({name: config["thresholds"][name] for name in config["id2label"].values()})
 y_train = label_matrix(run.splits["train"])
-plots.commonest(thresholds.to_frame("threshold"), y_train.sum(axis=0)).round(3)
+plots.commonest(thresholds.to_frame("threshold"), count_positives(y_train)).round(3)
 
 # %% [markdown]
 # ## New texts
