@@ -285,6 +285,15 @@ def test_a_folder_without_a_tokenizer_is_refused_and_not_given_one_that_knows_no
     assert refused(folder) == expected
 
 
+def test_examining_says_nothing_of_its_own(tmp_path, capfd):
+    """A tokenizer with a short length of its own is not asked for more, nor is there a report."""
+    folder = tiny_checkpoint(tmp_path, tokenizer=False)
+    tiny_tokenizer(model_max_length=4).save_pretrained(folder)
+    capfd.readouterr()
+    assert examine(folder).longest_input == 66
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_was_mended_in_a_folder_is_seen_at_once(tmp_path):
     folder = tiny_checkpoint(tmp_path, tokenizer=False)
     assert "has no tokenizer" in refused(folder)
