@@ -371,7 +371,7 @@ def _tokenizer(name, place, local):
 def _check_vocabulary(name, tokenizer, model):
     remedy = f"save the model's own there: tokenizer.save_pretrained({name!r})"
     try:
-        ids = set(tokenizer(ORDINARY_WORDS, add_special_tokens=False)["input_ids"])
+        ids = set(tokenizer(ORDINARY_WORDS, add_special_tokens=False, verbose=False)["input_ids"])
     except Exception as error:  # the tokenizers library raises Exception itself
         raise CheckpointError(f"the tokenizer of {name} cannot be used ({one_line(error)}); {remedy}") from error
     if ids <= set(tokenizer.all_special_ids):

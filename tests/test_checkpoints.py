@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 import zipfile
@@ -283,6 +284,20 @@ def test_a_folder_without_a_tokenizer_is_refused_and_not_given_one_that_knows_no
     (folder / "special_tokens_map.json").write_text("{}")
     (folder / "vocab.json").write_text("{}")  # of two files, one
     assert refused(folder) == expected
+
+
+def test_examining_says_nothing_of_its_own(tmp_path):
+    """A tokenizer with a short length of its own is not asked for more."""
+    folder = tiny_checkpoint(tmp_path, tokenizer=False)
+    tiny_tokenizer(model_max_length=4).save_pretrained(folder)
+    said, handler = [], logging.Handler(logging.WARNING)
+    handler.emit = said.append
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        assert examine(folder).longest_input == 66
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert not said
 
 
 def test_what_was_mended_in_a_folder_is_seen_at_once(tmp_path):
