@@ -18,6 +18,7 @@ settings       a run's settings, checked; what they are by default, and where ea
 device         device, precision and seeds, chosen once: `Compute`
 checkpoints    the embedded model; what a checkpoint can read, and what tells it from another
 files          checksums, whole files, locks
+labels         unknown cells of a label matrix, and counts and shares without them
 plots          figures that more than one notebook draws
 quiet          progress bars and warnings
 

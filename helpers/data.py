@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, UNKNOWN, DataError, embedded_path, read_rows  # noqa: F401
+from helpers.labels import UNKNOWN, count_positives, known, label_shares  # noqa: F401
+from helpers.reading import EMBEDDED, MIN_ROWS, SPLITS, DataError, embedded_path, read_rows  # noqa: F401
 
 # Scripts that put no spaces between words (Thai, Lao, Chinese, Japanese): there a character counts as a word. For RE2.
 NO_SPACES = r"\x{0e00}-\x{0eff}\x{3040}-\x{9fff}\x{f900}-\x{faff}"
@@ -90,28 +91,6 @@ def label_matrix(part):
     """The labels of one split: float32 array of shape (n_examples, n_labels)."""
     labels = part.with_format("numpy")["labels"][:]
     return np.asarray(labels, dtype=np.float32).reshape(-1, len(label_names(part)))
-
-
-def known(labels):
-    """Where a label matrix (array or tensor, of any shape) says yes or no: bool, of the same shape.
-
-    Other cells hold UNKNOWN; they take part in no loss, weight, baseline or score.
-    """
-    return labels != UNKNOWN
-
-
-def count_positives(labels):
-    """How many texts have each label: int array of shape (n_labels,), from an array of shape (n_examples, n_labels)."""
-    return (np.asarray(labels) == 1).sum(axis=0)
-
-
-def label_shares(labels):
-    """Each label's share of yes among the texts of which it is known; 0 where it is known of none.
-
-    Returns a float32 array of shape (n_labels,), from an array of shape (n_examples, n_labels).
-    """
-    n_known = known(np.asarray(labels)).sum(axis=0)
-    return (count_positives(labels) / np.maximum(n_known, 1)).astype(np.float32)
 
 
 # Duplicates and splits ------------------------------------------------------------------------------------------------

@@ -16,8 +16,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from helpers.data import count_positives, known
-from helpers.reading import UNKNOWN
+from helpers.labels import UNKNOWN, count_positives, known
 
 CELLS = 2**21  # of draws x examples, worked on at once: some 100 MB
 DECISION_SCORES = ("subset accuracy", "F1 micro", "F1 macro", "F1 samples", "Hamming loss", "Hamming score")

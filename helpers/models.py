@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from helpers.data import known, label_shares
 from helpers.device import CPU
+from helpers.labels import known, label_shares
 from helpers.quiet import quiet_loading
 
 MEAN_SCALE = 1000.0  # how much more the mean weighs than the state it is added to

@@ -18,6 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from helpers.labels import UNKNOWN  # noqa: F401
+
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
     "train": "train",
@@ -34,7 +36,6 @@ SEPARATORS = "|;,"
 EMBEDDED = ("movies", "comments")
 FILE_KINDS = (".csv", ".csv.gz", ".jsonl", ".parquet")
 SHOWN, MIN_ROWS, MAX_LABELS, MAX_CHARACTERS = 10, 10, 512, 1_000_000
-UNKNOWN = -100  # in a label matrix: nobody has said whether the label is there
 LISTS = (list, tuple, np.ndarray)
 FEW = pa.dictionary(pa.int32(), pa.string())  # few different values among many rows, as labels and splits have
 HUB_NAME = r"[\w.-]+/[\w.-]+"

@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import Trainer, TrainingArguments
 
-from helpers.data import known, label_matrix
+from helpers.data import label_matrix
+from helpers.labels import known
 from helpers.metrics import decision_scores, macro_average_precision
 from helpers.models import add_mean_pooling, load_model, load_tokenizer, to_probabilities
 from helpers.thresholds import trusted_thresholds

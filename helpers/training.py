@@ -18,8 +18,9 @@ from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers.checkpoints import usable_positions
-from helpers.data import known, label_matrix
+from helpers.data import label_matrix
 from helpers.files import WORK
+from helpers.labels import known
 from helpers.metrics import macro_average_precision
 from helpers.models import to_probabilities
 from helpers.settings import ParameterError
