@@ -30,7 +30,17 @@ from helpers.settings import Settings, choose, enough_epochs, origin, pooling, w
 SCORE_COLUMNS = ["notebook", "dataset", "split", "model", "metric", "value", "seed", "seconds"]
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy", "pandas")
 # What reading, splitting and the settings make is in the key itself; a comment or a message there changes nothing.
-CODE_THAT_SHAPES = ("checkpoints", "device", "metrics", "models", "thresholds", "tokenization", "trainer", "training")
+CODE_THAT_SHAPES = (
+    "checkpoints",
+    "device",
+    "labels",
+    "metrics",
+    "models",
+    "thresholds",
+    "tokenization",
+    "trainer",
+    "training",
+)
 LIBRARIES_THAT_SHAPE = ("torch", "transformers", "tokenizers")
 # Names and places: what is found there is in the key.
 WHERE_IT_COMES_FROM = ("profile", "dataset", "checkpoint", "output_dir")

@@ -2,7 +2,6 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from helpers import data
 from helpers.data import (
@@ -12,13 +11,10 @@ from helpers.data import (
     UNKNOWN,
     DataError,
     assign_splits,
-    count_positives,
     embedded_path,
     equal_texts,
-    known,
     label_matrix,
     label_names,
-    label_shares,
     near_duplicates,
     read_rows,
     read_splits,
@@ -124,17 +120,6 @@ def test_a_hub_data_set_with_label_ids(tmp_path, monkeypatch):
 
 
 # Unknown labels -------------------------------------------------------------------------------------------------------
-
-
-def test_unknown_cells_are_neither_yes_nor_no():
-    y = np.array([[1, 0, -100], [-100, 0, -100], [1, 1, -100], [0, -100, -100]], dtype=np.float32)
-    assert known(y).tolist() == (y >= 0).tolist()
-    assert torch.equal(known(torch.tensor(y)), torch.tensor(y) >= 0)
-    assert count_positives(y).tolist() == [2, 1, 0]
-    assert label_shares(y).tolist() == [np.float32(2 / 3), np.float32(1 / 3), 0]
-    assert label_shares(y).dtype == np.float32
-    full = np.abs(y.clip(min=0))
-    assert np.array_equal(label_shares(full), full.mean(axis=0)), "bit for bit, where nothing is unknown"
 
 
 def some_unknown(n, n_labels):

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from helpers.data import DataError, read_rows
-from helpers.labels import LABEL_COLUMNS, UNKNOWN, chosen_and_left_out, read_cell
+from helpers.labels import LABEL_COLUMNS, UNKNOWN, chosen_and_left_out, count_positives, known, label_shares, read_cell
 from helpers.reading import FILE_KINDS, TEXT_COLUMNS
 
 CASES = Path(__file__).parent / "cases"
@@ -398,6 +399,17 @@ def test_unknown_within_dictionaries_and_vectors(tmp_path):
     path = frame_of([{"a": 1, "b": 0}, {"a": 0}], tmp_path, ".csv")
     assert read_rows(path).matrix[:2].tolist() == [[1, 0], [0, 0]]
     assert read_rows(path, unknown=True).matrix[:2].tolist() == [[1, 0], [0, UNKNOWN]]
+
+
+def test_unknown_cells_are_neither_yes_nor_no():
+    y = np.array([[1, 0, -100], [-100, 0, -100], [1, 1, -100], [0, -100, -100]], dtype=np.float32)
+    assert known(y).tolist() == (y >= 0).tolist()
+    assert torch.equal(known(torch.tensor(y)), torch.tensor(y) >= 0)
+    assert count_positives(y).tolist() == [2, 1, 0]
+    assert label_shares(y).tolist() == [np.float32(2 / 3), np.float32(1 / 3), 0]
+    assert label_shares(y).dtype == np.float32
+    full = np.abs(y.clip(min=0))
+    assert np.array_equal(label_shares(full), full.mean(axis=0)), "bit for bit, where nothing is unknown"
 
 
 # The page of forms ----------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_all_code_below_the_two_trainings_is_in_the_key_or_what_it_makes_is():
     while reached:
         found |= reached
         reached = {name for module in reached for name in imports(module)} - found
-    made_is_in_the_key = {"labels", "reading", "data", "settings"}
+    made_is_in_the_key = {"reading", "data", "settings"}
     shapes_nothing = {"files", "quiet"}
     assert found - made_is_in_the_key - shapes_nothing == set(runtime.CODE_THAT_SHAPES)
 

@@ -259,7 +259,6 @@ def test_a_first_batch_of_which_nothing_is_known_changes_no_weight(small_run):
 
 
 def test_an_epoch_with_unknown_cells_is_one_on_the_known_cells_alone(small_run):
-    """Each label known in every other row: the same as two trainings' worth of separate losses, added by hand."""
     y = label_matrix(small_run.splits["train"])
     y[::2, 0] = y[1::2, 1] = UNKNOWN
     change, loss = an_epoch(small_run, 64, 1, y)
