@@ -1,16 +1,19 @@
-"""All of GoEmotions: the course's recipe, counted words and their blend, one training each.
+"""All of GoEmotions: the course's recipe and the same on all layers, averaged weights, counted words and blends.
 
 python benchmarks/all_goemotions.py GOEMOTIONS    GOEMOTIONS: a folder with train.csv.gz, dev.csv.gz and test.csv.gz
 
-The recipe is that of benchmarks/recipes.py, the counted words are the linear SVM; thresholds from validation,
-scores on test. Seconds: from texts to test probabilities. Results: results/all_goemotions.csv.
+One training each, as in benchmarks/recipes.py; beside it the moving average of the weights of benchmarks/averaging.py.
+The counted words are the linear SVM. What is chosen is chosen by validation; thresholds are from validation, too, and
+test is scored once. Seconds: from texts to test probabilities. Results: results/all_goemotions.csv.
 """
 
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import averaging
 import pandas as pd
 import recipes
 from common import save_results
@@ -21,6 +24,22 @@ from helpers.metrics import decision_scores, macro_average_precision
 from helpers.thresholds import trusted_thresholds, tune_thresholds
 
 BOTH = ("validation", "test")
+DECAY = 0.999
+
+
+def fine_tuned(run, splits):
+    """({model: {split: probabilities}}, {model: seconds}) of both recipes, each with and without averaged weights."""
+    answers, seconds, course = {}, {}, recipes.ladder()[recipes.COURSE]
+    for name, recipe in {"fine-tuned": course, "fine-tuned, all layers": replace(course, freeze=False)}.items():
+        start = time.perf_counter()
+        model, put, best = averaging.train(recipe, run, splits, seed=1, decays=(DECAY,))
+        taken, loaders = time.perf_counter() - start, recipes.loaders(run, splits, BOTH)
+        for decay, (_, parameters) in best.items():
+            start, which = time.perf_counter(), name + ", averaged weights" * bool(decay)
+            put(parameters)
+            answers[which] = {split: training.validation(model, loaders[split], run.compute)[1] for split in BOTH}
+            seconds[which] = taken + time.perf_counter() - start
+    return answers, seconds
 
 
 def main(goemotions):
@@ -28,23 +47,20 @@ def main(goemotions):
         source = recipes.some_goemotions(goemotions, Path(folder) / "goemotions.csv", None, None)
         run, splits = recipes.open_run(source)
     y_true = {split: label_matrix(splits[split]) for split in BOTH}
-    start = time.perf_counter()
-    model, _ = recipes.train(recipes.ladder()[recipes.COURSE], run, splits, seed=1)
-    loaders = recipes.loaders(run, splits, BOTH)
-    answers = {"fine-tuned": {split: training.validation(model, loaders[split], run.compute)[1] for split in BOTH}}
-    seconds = {"fine-tuned": time.perf_counter() - start}
+    answers, seconds = fine_tuned(run, splits)
     start = time.perf_counter()
     texts = splits["train"]["text"][:]
     y_train, n_valid = label_matrix(splits["train"]), len(y_true["validation"])
     y_prob = models.linear_svm(texts, y_train, [text for split in BOTH for text in splits[split]["text"][:]])
-    answers["linear SVM"] = {"validation": y_prob[:n_valid], "test": y_prob[n_valid:]}
+    svm = {"validation": y_prob[:n_valid], "test": y_prob[n_valid:]}
     seconds["linear SVM"] = time.perf_counter() - start
-    both = answers["fine-tuned"], answers["linear SVM"]
-    reference = [one["validation"] for one in both]
-    answers["blend"] = {split: models.blend([one[split] for one in both], reference) for split in BOTH}
-    seconds["blend"] = sum(seconds.values())
+    for name, own in list(answers.items()):
+        reference = own["validation"], svm["validation"]
+        blended = f"{name}, blended with the SVM"
+        answers[blended] = {split: models.blend([own[split], svm[split]], reference) for split in BOTH}
+        seconds[blended] = seconds[name] + seconds["linear SVM"]
     rows = []
-    for name, y_prob in answers.items():
+    for name, y_prob in {**answers, "linear SVM": svm}.items():
         known = y_true["validation"], y_prob["validation"]
         cuts = {
             "0.5": 0.5,
@@ -52,8 +68,8 @@ def main(goemotions):
             "the course's": trusted_thresholds(*known)["threshold"],
         }
         scores = {rule: decision_scores(y_true["test"], y_prob["test"], cut)["F1 macro"] for rule, cut in cuts.items()}
-        score = macro_average_precision(y_true["test"], y_prob["test"])
-        rows.append({"model": name, "rows": len(texts), "test macro-AP": score, **scores, "seconds": seconds[name]})
+        points = {f"{split} macro-AP": macro_average_precision(y_true[split], y_prob[split]) for split in BOTH}
+        rows.append({"model": name, "rows": len(texts), **points, **scores, "seconds": seconds[name]})
     save_results("all_goemotions", pd.DataFrame(rows))
 
 

@@ -28,9 +28,9 @@ SEEDS, EPOCHS, DECAYS = (1, 2, 3), (3, 5), (0.98, 0.99, 0.999)
 class Averages:
     """A schedule that, at each of its steps, also moves the averages of a model's trained parameters."""
 
-    def __init__(self, model, scheduler):
+    def __init__(self, model, scheduler, decays):
         self.trained, self.scheduler, self.steps = [p for p in model.parameters() if p.requires_grad], scheduler, 0
-        self.kept = {decay: [p.detach().clone() for p in self.trained] for decay in DECAYS}
+        self.kept = {decay: [p.detach().clone() for p in self.trained] for decay in decays}
 
     @torch.no_grad()
     def step(self):
@@ -39,32 +39,44 @@ class Averages:
         for decay, kept in self.kept.items():
             torch._foreach_lerp_(kept, self.trained, 1 - min(decay, 1 - 1 / self.steps))
 
+    def copies(self):
+        """The trained parameters as they are, under 0, and their averages, each under its decay."""
+        return {0: [p.detach().clone() for p in self.trained], **self.kept}
+
     @torch.no_grad()
-    def swap(self, decay):
-        """Put an average into the model and keep the trained weights in its place; a second call undoes the first."""
-        for average, trained in zip(self.kept[decay], self.trained, strict=True):
-            held = trained.clone()
-            trained.copy_(average)
-            average.copy_(held)
+    def put(self, parameters):
+        for parameter, value in zip(self.trained, parameters, strict=True):
+            parameter.copy_(value)
+
+
+def train(recipe, run, splits, seed, decays=DECAYS):
+    """Train one model with averages beside it.
+
+    Returns
+    -------
+    (model, put, best) : best maps 0 (the trained weights) and each decay to (best epoch's validation macro-AP, its
+    parameters), and put(parameters) puts these into the model.
+    """
+    model, loader, optimizer, scheduler, pos_weight, options = recipes.prepare(recipe, run, splits, seed)
+    averages, best = Averages(model, scheduler, decays), {}
+    valid_loader = recipes.loaders(run, splits, ["validation"])["validation"]
+    for epoch in range(recipe.epochs):
+        training.train_one_epoch(model, loader, optimizer, averages, pos_weight, run.compute, **options)
+        copies = averages.copies()
+        for decay, parameters in copies.items():
+            averages.put(parameters)
+            score = macro_average_precision(*training.validation(model, valid_loader, run.compute))
+            print(f"epoch {epoch + 1}, decay {decay}: {score:.3f}", flush=True)
+            if decay not in best or score > best[decay][0]:
+                best[decay] = score, [p.clone() for p in parameters]
+        averages.put(copies[0])
+    return model, averages.put, best
 
 
 def rows(name, run, splits, seed, epochs):
     """A row for the trained weights and one for each decay: the best epoch's validation macro-AP."""
     recipe = replace(recipes.ladder()[recipes.COURSE], epochs=epochs)
-    model, loader, optimizer, scheduler, pos_weight, options = recipes.prepare(recipe, run, splits, seed)
-    averages = Averages(model, scheduler)
-    valid_loader = recipes.loaders(run, splits, ["validation"])["validation"]
-    best = dict.fromkeys((0, *DECAYS), 0.0)
-    for _ in range(epochs):
-        training.train_one_epoch(model, loader, optimizer, averages, pos_weight, run.compute, **options)
-        for decay in best:
-            if decay:
-                averages.swap(decay)
-            score = macro_average_precision(*training.validation(model, valid_loader, run.compute))
-            best[decay] = max(best[decay], score)
-            if decay:
-                averages.swap(decay)
-    for decay, score in best.items():
+    for decay, (score, _) in train(recipe, run, splits, seed)[-1].items():
         print(f"{name}: {epochs} epochs, decay {decay}, seed {seed}: {score:.3f}", flush=True)
         yield {"dataset": name, "epochs": epochs, "decay": decay, "seed": seed, "macro-AP": score}
 
