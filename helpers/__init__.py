@@ -18,7 +18,7 @@ settings       a run's settings, checked; what they are by default, and where ea
 device         device, precision and seeds, chosen once: `Compute`
 checkpoints    the embedded model; what a checkpoint can read, and what tells it from another
 files          checksums, whole files, locks
-plots          figures that more than one notebook draws
+plots          figures that more than one notebook draws, tables of many labels
 quiet          progress bars and warnings
 
 What joins them:
