@@ -87,7 +87,7 @@ def main(goemotions=None):
         sets = {"movies": "movies"}
         if goemotions:
             sets["goemotions, 2,000 rows"] = recipes.some_goemotions(goemotions, Path(folder) / "goemotions.csv")
-        for name, source in {**sets, "comments": "comments"}.items():
+        for name, source in sets.items():
             run, splits = recipes.open_run(source)
             for seed in SEEDS:
                 for epochs in EPOCHS:
