@@ -416,7 +416,7 @@ ax = pd.DataFrame(curves).plot(figsize=(7.5, 3), ylim=(0, None), xticks=range(0,
 _ = ax.set(title="Eight texts learned by heart", xlabel="step", ylabel="loss")
 
 # %% [markdown]
-# With all its weights the model should have the eight texts by heart within these steps, 20, or as many as there are labels; at this rate the loss may jump on the way. The head alone learns more slowly as a rule: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
+# With all its weights the model should have the eight texts by heart within these steps, 20, or as many as there are labels; at this rate the loss may jump on the way. The head alone learns more slowly at first: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
 
 # %% [markdown]
 # ## A recipe that is often copied
