@@ -306,7 +306,7 @@ sure = torch.tensor([[9.0, -9.0, -9.0], [9.0, 9.0, -9.0], [-9.0, -9.0, -9.0]])
 columns = pd.MultiIndex.from_product([["sigmoid", "softmax"], ["a", "b", "c"]])
 rows = ["one label: a", "two labels: a and b", "no label"]
 table = torch.cat([sure.sigmoid(), sure.softmax(dim=1)], dim=1)
-pd.DataFrame(table.numpy(), rows, columns).round(2)
+pd.DataFrame(table.double().numpy(), rows, columns).round(2)
 
 # %% [markdown]
 # With one label the two agree. With two, softmax can't put both above one half; with none, it can't put all near 0: one of three always gets a third or more, however the logits are chosen. A sigmoid per label can say anything.
