@@ -133,7 +133,7 @@ print(
 )
 
 # %% [markdown]
-# On the built-in data that is next to nothing. If it is a good part of yours, raise MAX_LEN, or see notebook 2 for the price and for windows.
+# On the built-in film plots that is next to nothing. If it is a good part of yours, raise MAX_LEN, or see notebook 2 for the price and for windows.
 
 # %% [markdown]
 # ## What has to be beaten
@@ -318,7 +318,7 @@ sure = torch.tensor([[9.0, -9.0, -9.0], [9.0, 9.0, -9.0], [-9.0, -9.0, -9.0]])
 columns = pd.MultiIndex.from_product([["sigmoid", "softmax"], ["a", "b", "c"]])
 rows = ["one label: a", "two labels: a and b", "no label"]
 table = torch.cat([sure.sigmoid(), sure.softmax(dim=1)], dim=1)
-pd.DataFrame(table.numpy(), rows, columns).round(2)
+pd.DataFrame(table.double().numpy(), rows, columns).round(2)
 
 # %% [markdown]
 # With one label the two agree. With two, softmax can't put both above one half; with none, it can't put all near 0: one of three always gets a third or more, however the logits are chosen. A sigmoid per label can say anything.
@@ -429,7 +429,7 @@ ax = pd.DataFrame(curves).plot(figsize=(7.5, 3), ylim=(0, None), xticks=range(0,
 _ = ax.set(title="Eight texts learned by heart", xlabel="step", ylabel="loss")
 
 # %% [markdown]
-# With all its weights the model should have the eight texts by heart within these steps, 20, or as many as there are labels; at this rate the loss may jump on the way. The head alone learns more slowly as a rule: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
+# With all its weights the model should have the eight texts by heart within these steps, 20, or as many as there are labels; at this rate the loss may jump on the way. The head alone learns more slowly at first: it can only read what the frozen encoder happens to put into the first token's state. The encoder's weights did not change by a bit, so freezing works, too.
 
 # %% [markdown]
 # ## A recipe that is often copied
