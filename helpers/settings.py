@@ -13,7 +13,7 @@ PROFILES = {
         "checkpoint": "embedded",
         "max_len": 128,
         "train_batch_size": 16,
-        "valid_batch_size": 16,
+        "valid_batch_size": 32,
         "epochs": None,
         "learning_rate": 3e-4,
         "seed": 42,
