@@ -87,7 +87,7 @@ def _unfair(texts, labels, in_validation):
             faults.append(f"{name}: {there} of its {total} texts are in validation, {fair:.3g} would be fair{lost}.")
     for _, group in pd.Series(in_validation, texts).groupby(near_duplicates(list(texts))):
         if group.nunique() > 1:
-            faults.append(f"{group.index[0]!r} is on both sides, the same or with a word more.")
+            faults.append(f"{group.index[0]!r} is on both sides, word for word or nearly.")
     return faults
 
 

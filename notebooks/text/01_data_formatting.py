@@ -613,8 +613,9 @@ six = pd.DataFrame(
     }
 )
 # Your answer, two row numbers:
-# Of each label one text in three has to go. Rows 0 and 1 are one text: to take both would take two funny ones, so
-# they stay. The only other funny text is 3, which is sad as well. A second sad one would be too many: 5 is left.
+# Of each label one text in three has to go. Rows 0 and 1 are one text; to take both would take
+# two funny ones, so they stay. The only other funny text is 3, which is sad as well. A second
+# sad one would be too many, which leaves 5.
 in_validation = [3, 5]
 
 # %% tags=["nbval-check-output"]
@@ -667,8 +668,8 @@ nine = pd.DataFrame(
     }
 )
 # Your answer, a letter:
-# A has the complaint about drilling on both sides: its repost differs by one word. B keeps the right number of
-# noise texts, but no threat is left for validation. C gives it two of six and one of three, as it should be.
+# A has the complaint about drilling on both sides: its repost differs by one word. B takes two
+# of six noise texts, as it should, but none of three threats. C takes two and one.
 fair = "C"
 
 # %% tags=["nbval-check-output"]

@@ -649,8 +649,8 @@ comments = read_splits("comments")["train"]["text"][:]
 lengths = np.array([len(ids) for ids in tokenizer(comments, verbose=False)["input_ids"]])
 print(f"{len(lengths)} comments, median {np.median(lengths):.0f} tokens, longest {lengths.max()}")
 # Your answer, a number:
-# The share of texts longer than each width, until it is small enough. The median says nothing about it: most comments
-# are short, and a few are very long.
+# The share of texts longer than each width, until it is small enough. Most comments are short,
+# but a few are very long: 128 cuts a little more than two in a hundred.
 chosen = next(width for width in range(16, 1000, 16) if np.mean(lengths > width) <= 0.02)
 
 # %% tags=["nbval-check-output"]
