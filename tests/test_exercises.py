@@ -177,6 +177,7 @@ def test_max_len(answer, words, hear):
 def test_max_len_allows_exactly_the_share_that_is_allowed(hear):
     lengths = np.array([20] * 98 + [40, 44])
     assert hear(exercises.max_len, 32, lengths).startswith("Right")
+    assert "48 wastes" in hear(exercises.max_len, 48, lengths)
 
 
 @pytest.mark.parametrize(
