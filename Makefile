@@ -34,9 +34,7 @@ notebooks: $(STAMP)  ## from notebooks/text/ through execution to notebooks/; ON
 	$(BIN)/python -m helpers run --in-place $(ONLY)
 
 texts: $(STAMP)  ## the other way, after an edit in JupyterLab: from notebooks/ to notebooks/text/
-	@for notebook in notebooks/*.ipynb; do \
-		$(BIN)/jupytext --quiet --to py:percent --output notebooks/text/$$(basename $$notebook .ipynb).py $$notebook || exit 1; \
-	done
+	$(BIN)/python -c 'from helpers.notebooks import find_notebooks, to_text; [to_text(p, f"notebooks/text/{p.stem}.py") for p in find_notebooks(".")]'
 	$(BIN)/ruff format --quiet notebooks/text
 
 clean:  ## remove what the other targets made, the environment excepted

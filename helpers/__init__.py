@@ -26,6 +26,7 @@ What joins them:
 
 runtime        `start_run`: settings, data, compute, and the folder of what a run makes
 notebooks      executing the notebooks, making them from their texts, and what they call beside the subjects
+exercises      what the notebooks' exercises say to an answer
 __main__       python -m helpers check | run
 
 A module imports from its own group and from the one it stands on, what joins them from all, and none in a circle.

@@ -1,6 +1,7 @@
 """The notebooks as files: executed, made from their texts, stored; and what they call to show an error or a result."""
 
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -166,15 +167,100 @@ def execute(path, target, parameters, folder=None):
 
 
 def from_text(text, target):
-    """Write the notebook that a script in the percent format describes; its cells have no outputs yet."""
+    """Write the notebook that a script in the percent format describes; its cells have no outputs yet.
+
+    Of a code cell tagged "solution" the answer is taken out, and folded behind the check that follows it.
+
+    Raises
+    ------
+    CommandError
+        When such a cell does not say where the answer begins.
+    """
     import jupytext
     import nbformat
 
     notebook = jupytext.read(text, fmt="py:percent")
+    notebook.cells = _fold_solutions(notebook.cells, text)
     notebook.metadata, notebook.nbformat_minor = METADATA, 5
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id, cell.metadata = f"cell-{number}", _tags(cell)
     nbformat.write(notebook, target)
+
+
+def to_text(notebook, target):
+    """Write the script that a notebook is made from. Solutions are taken from where they are folded, not from answers.
+
+    Raises
+    ------
+    CommandError
+        When an exercise has no solution any more.
+    """
+    import jupytext
+    import nbformat
+
+    read = nbformat.read(notebook, as_version=4)
+    read.cells = _unfold_solutions(read.cells, notebook)
+    read.metadata = {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}}
+    jupytext.write(read, target, fmt="py:percent")
+
+
+ANSWER = re.compile(r"^(# Your answer.*\n)", re.MULTILINE)
+FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
+
+
+def _fold_solutions(cells, text):
+    """Cells of a notebook: of each solution the exercise, what comes next (its check), and the solution, folded."""
+    from nbformat.v4 import new_markdown_cell
+
+    made, folded = [], None
+    for cell in cells:
+        made.append(cell)
+        if folded:
+            made.append(folded)
+            folded = None
+        if "solution" in cell.metadata.get("tags", []):
+            given, *answer = ANSWER.split(cell.source)
+            names = re.findall(r"^(\w+) = ", answer[-1], re.MULTILINE) if len(answer) == 2 else []
+            if not names:
+                raise CommandError(
+                    f"{text}: a cell tagged 'solution' takes one line '# Your answer', and below it 'name = ...':\n{cell.source}"
+                )
+            cell.source = f"{given}{answer[0]}{names[-1]} = None"
+            cell.metadata["tags"] = _renamed(cell, "solution", "exercise")
+            folded = new_markdown_cell(FOLDED.format(answer[1]), metadata={"tags": ["solution"]})
+    return made
+
+
+def _unfold_solutions(cells, notebook):
+    """Cells of the script: each exercise with its solution in the place of the answer."""
+    made, open_exercise = [], None
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        if "solution" in tags and open_exercise:
+            given, *answer = ANSWER.split(open_exercise.source)
+            code = re.search(r"```python\n(.*)\n```", cell.source, re.DOTALL)
+            if len(answer) != 2 or not code:
+                break
+            open_exercise.source = given + answer[0] + code[1]
+            open_exercise.metadata["tags"] = _renamed(open_exercise, "exercise", "solution")
+            open_exercise = None
+            continue
+        if "exercise" in tags:
+            if open_exercise:
+                break
+            open_exercise = cell
+        made.append(cell)
+    if open_exercise:
+        raise CommandError(
+            f"{notebook}: this exercise lost its line '# Your answer' or the solution folded below it; put it back:\n"
+            f"{open_exercise.source}"
+        )
+    return made
+
+
+def _renamed(cell, old, new):
+    """A cell's tags, one of them under another name."""
+    return [new if tag == old else tag for tag in cell.metadata["tags"]]
 
 
 def _tags(cell):

@@ -144,6 +144,87 @@ def test_expectations_stop_on_built_in_data_only(capsys):
         expect(False, "the model leads", built_in)
 
 
+TEXTS = sorted((ROOT / "notebooks" / "text").glob("*.py"))
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda p: p.stem)
+def test_the_way_back_to_the_text_loses_nothing(text, tmp_path):
+    """Empty lines excepted: `make texts` formats them."""
+    notebooks.from_text(text, tmp_path / "made.ipynb")
+    notebooks.to_text(tmp_path / "made.ipynb", tmp_path / text.name)
+    back, lines = ([x for x in p.read_text("utf-8").splitlines() if x] for p in (tmp_path / text.name, text))
+    assert back == lines
+
+
+EXERCISE = """# %% tags=["solution", "other"]
+data = [2, 3]
+# Your answer, a number:
+# Why it is so.
+half = 5 / 2
+answer = 2 * half
+
+# %%
+print(answer)
+
+# %% [markdown]
+# The end.
+"""
+
+
+def test_solutions_are_taken_out_and_folded_behind_the_check(tmp_path):
+    (tmp_path / "text.py").write_text(EXERCISE)
+    notebooks.from_text(tmp_path / "text.py", tmp_path / "made.ipynb")
+    exercise, check, folded, end = nbformat.read(tmp_path / "made.ipynb", as_version=4).cells
+    assert exercise.source == "data = [2, 3]\n# Your answer, a number:\nanswer = None"
+    assert exercise.metadata.tags == ["exercise", "other"]
+    assert check.source == "print(answer)"
+    assert folded.cell_type == "markdown"
+    assert folded.source.startswith(
+        "<details><summary>Solution</summary>\n\n```python\n# Why it is so.\nhalf = 5 / 2\n"
+    )
+    assert folded.source.endswith("\nanswer = 2 * half\n```\n\n</details>")
+    assert end.source == "The end."
+
+
+def test_the_way_back_takes_the_folded_solution_and_no_answer(tmp_path):
+    (tmp_path / "text.py").write_text(EXERCISE)
+    notebooks.from_text(tmp_path / "text.py", tmp_path / "made.ipynb")
+    notebook = nbformat.read(tmp_path / "made.ipynb", as_version=4)
+    notebook.cells[0].source = notebook.cells[0].source.replace("None", "7").replace("[2, 3]", "[2, 3, 4]")
+    notebook.cells[2].source = notebook.cells[2].source.replace("Why", "The reason why")
+    nbformat.write(notebook, tmp_path / "edited.ipynb")
+    notebooks.to_text(tmp_path / "edited.ipynb", tmp_path / "back.py")
+    edited = EXERCISE.replace("[2, 3]", "[2, 3, 4]").replace("Why", "The reason why")
+    assert (tmp_path / "back.py").read_text() == edited
+
+
+@pytest.mark.parametrize(
+    ("cell", "old", "new"), [(0, "# Your", "# My"), (2, "```", ""), (2, None, None)], ids=["line", "code", "cell"]
+)
+def test_the_way_back_refuses_to_lose_a_solution(cell, old, new, tmp_path):
+    (tmp_path / "text.py").write_text(EXERCISE + "\n" + EXERCISE)
+    notebooks.from_text(tmp_path / "text.py", tmp_path / "made.ipynb")
+    notebook = nbformat.read(tmp_path / "made.ipynb", as_version=4)
+    if old:
+        notebook.cells[cell].source = notebook.cells[cell].source.replace(old, new)
+    else:
+        del notebook.cells[cell]
+    nbformat.write(notebook, tmp_path / "edited.ipynb")
+    with pytest.raises(notebooks.CommandError, match="edited.ipynb: this exercise lost its line .* or the solution"):
+        notebooks.to_text(tmp_path / "edited.ipynb", tmp_path / "back.py")
+    assert not (tmp_path / "back.py").exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [("# Your answer, a number:", "# Mine:"), ("answer = 2 * half", "2 * half")])
+def test_a_solution_says_where_the_answer_begins(old, new, tmp_path):
+    text = EXERCISE.replace(old, new).replace("half = 5 / 2\n", "")
+    (tmp_path / "text.py").write_text(text)
+    with pytest.raises(
+        notebooks.CommandError, match="text.py: a cell tagged 'solution' takes one line '# Your answer'"
+    ):
+        notebooks.from_text(tmp_path / "text.py", tmp_path / "made.ipynb")
+
+
 # `make test-all` ------------------------------------------------------------------------------------------------------
 
 

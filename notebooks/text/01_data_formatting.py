@@ -68,7 +68,7 @@ import torch
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight
 
-from helpers import plots
+from helpers import exercises, plots
 from helpers.checkpoints import embedded_checkpoint
 from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
 from helpers.labels import count_positives, known, label_shares
@@ -588,6 +588,92 @@ print(f"for {rare}: balanced weighs its negatives {of_negatives[rare]:.2f}")
 
 # %% [markdown]
 # The rarer the label, the nearer that comes to one half, and "balanced" put in the place of `pos_weight` to half of what was meant. (Labels on no row or on all have no weight, and are not in the table.) Notebook 3 puts the square root of the ratio into the loss, notebook 4 into the Trainer, and notebook 5 shows which scores see through a model that always answers "no".
+
+# %% [markdown]
+# ## Exercises
+# Three to do by hand. Put your answer in the place of `None`, run the cell and the one below it: it says whether the answer is right, or what is off. An unanswered exercise stops nothing. The solutions are folded; try first.
+
+# %% [markdown]
+# ### Exercise 1 · Deal six rows
+# Two of these six texts go to validation, the others to train. Each label should keep its share on both sides, and no text should stand on both. Which two? Rows are counted from 0.
+
+# %% tags=["solution"]
+six = pd.DataFrame(
+    {
+        "text": [
+            "What a day",
+            "what a  day",
+            "The dog ran off",
+            "He cried with laughter",
+            "Rain again",
+            "Tea at five",
+        ],
+        "funny": [1, 1, 0, 1, 0, 0],
+        "sad": [0, 0, 1, 1, 1, 0],
+    }
+)
+# Your answer, two row numbers:
+# Of each label one text in three has to go. Rows 0 and 1 are one text; to take both would take
+# two funny ones, so they stay. The only other funny text is 3, which is sad as well. A second
+# sad one would be too many, which leaves 5.
+in_validation = [3, 5]
+
+# %% tags=["nbval-check-output"]
+exercises.deal(in_validation, six)
+
+# %% [markdown]
+# ### Exercise 2 · Mend a file
+# These ten rows have four faults. Find them before the reader does; `mended = faulty` as an answer gets its list. Then mend the text, by `replace` or in a copy, until the reader is silent, and lose no text and no label.
+
+# %% tags=["solution"]
+faulty = """id,text,labels
+1,It rained, and nobody minded,funny
+2,The train was late again,sad;funny
+2,Somebody sang in the lift,Funny
+4,The last page was missing,sad
+5,They applauded the fire alarm,funny|sad
+6,The bakery has closed,sad
+7,A dog took the tram,funny
+8,Nothing happened on Tuesday,
+9,The umbrella stayed dry,funny
+10,The shop is open again,
+"""
+# Your answer, the whole text:
+mended = (
+    faulty.replace("It rained, and nobody minded", '"It rained, and nobody minded"')  # quotes keep a comma
+    .replace("sad;funny", "sad|funny")  # one separator in the whole file
+    .replace("2,Somebody", "3,Somebody")  # each row its own id
+    .replace("Funny", "funny")  # one spelling for each label
+)
+
+# %% tags=["nbval-check-output"]
+exercises.mended_csv(mended, faulty)
+
+# %% [markdown]
+# ### Exercise 3 · Which split is fair?
+# Three ways, A, B and C, to take three of nine messages for validation (v) and leave six for training (t). One is fair. What is wrong with the other two? Count each label on both sides, and look for reposts.
+
+# %% tags=["solution"]
+drill = "The neighbours drill every morning at six, and nobody does anything about it"
+nine = pd.DataFrame(
+    {
+        "text": [drill, f"{drill} still", "Loud music until three", "Stop it, or I come over"]
+        + ["You will regret this", "Thanks for the flowers", "Turn it down or else"]
+        + ["The lift rattles all night", "The bins are full"],
+        "noise": [1, 1, 1, 1, 0, 0, 1, 1, 0],
+        "threat": [0, 0, 0, 1, 1, 0, 1, 0, 0],
+        "A": list("vtttvttvt"),
+        "B": list("ttvttttvv"),
+        "C": list("ttvtvttvt"),
+    }
+)
+# Your answer, a letter:
+# A has the complaint about drilling on both sides: its repost differs by one word. B takes two
+# of six noise texts, as it should, but none of three threats. C takes two and one.
+fair = "C"
+
+# %% tags=["nbval-check-output"]
+exercises.fair_split(fair, nine)
 
 # %% [markdown]
 # ## In short

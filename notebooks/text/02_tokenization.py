@@ -65,8 +65,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.data import DataLoader, Dataset
 from transformers import CanineTokenizer
 
-from helpers import plots
-from helpers.data import label_matrix
+from helpers import exercises, plots
+from helpers.data import label_matrix, read_splits
 from helpers.models import load_model, load_tokenizer
 from helpers.notebooks import show_error
 from helpers.runtime import start_run
@@ -635,6 +635,57 @@ pd.concat(tables).round(3)
 # Which pooling? **max** says "somewhere in this text", which suits a threat or a topic: one clear passage is enough, and ninety harmless ones don't outvote it. It also collects false alarms: the more windows, the higher the maximum. **mean** says "on the whole", which suits tone and style. Like a threshold, it is chosen on validation, with texts of the length that will be met.
 #
 # The other way is a model that reads more. **Longformer** lets each token attend to a stretch around it, and only the first token to all, so that time grows with the length and not with its square. A test of this course trains, saves and reloads a tiny one with the code of these notebooks; a real one is a name in CHECKPOINT and a larger MAX_LEN. Take one when a label hangs on passages far apart, which no single window holds, and when there is a GPU. For everything else windows do, with any checkpoint.
+
+# %% [markdown]
+# ## Exercises
+# Three to think through before anything is run. Put your answer in the place of `None`, run the cell and the one below it: it says whether the answer is right, or what is off. An unanswered exercise stops nothing. The solutions are folded.
+
+# %% [markdown]
+# ### Exercise 1 · MAX_LEN for comments
+# The course's other data set holds short comments. Choose for them the smallest multiple of 16 that cuts no more than two texts in a hundred. `lengths` has the tokens of each. Predict first: is 128, enough for the films, enough here?
+
+# %% tags=["solution"]
+comments = read_splits("comments")["train"]["text"][:]
+lengths = np.array([len(ids) for ids in tokenizer(comments, verbose=False)["input_ids"]])
+print(f"{len(lengths)} comments, median {np.median(lengths):.0f} tokens, longest {lengths.max()}")
+# Your answer, a number:
+# The share of texts longer than each width, until it is small enough. Most comments are short,
+# but a few are very long: 128 cuts a little more than two in a hundred.
+chosen = next(width for width in range(16, 1000, 16) if np.mean(lengths > width) <= 0.02)
+
+# %% tags=["nbval-check-output"]
+exercises.max_len(chosen, lengths)
+
+# %% [markdown]
+# ### Exercise 2 · The share of padding
+# Four texts have 10, 12, 14 and 100 tokens. Which share of all positions is padding when they are one batch, and when the first two and the last two are a batch each? Predict, then compute both to two digits.
+
+# %% tags=["solution"]
+four = [10, 12, 14, 100]
+# Your answer, two shares, for one batch and for two:
+# 136 tokens of text, in 4 rows of 100, or in 2 rows of 12 and 2 rows of 100.
+shares = (1 - 136 / (4 * 100), 1 - 136 / (2 * 12 + 2 * 100))
+
+# %% tags=["nbval-check-output"]
+exercises.padding_share(shares, four)
+
+# %% [markdown]
+# ### Exercise 3 · What the mask changes
+# Three texts are padded into one batch. Then their attention mask is replaced by ones. Predict: of which texts do the logits change? The check computes them both ways and tells.
+
+# %% tags=["solution"]
+three = ["A quiet film", "An orchestra rehearses while the house burns down", "Two heists at once"]
+batch = tokenizer(three, padding=True, return_tensors="pt", return_token_type_ids=False).to(device)
+print(*tokenizer.batch_decode(batch["input_ids"]), sep="\n")
+# Your answer, a list of text numbers, counted from 0:
+# Texts 0 and 2 are padded, and their [PAD]s would be read. Text 1 fills its row: its mask was all ones before.
+changed = [0, 2]
+
+# %%
+ones = torch.ones_like(batch["attention_mask"])
+with torch.inference_mode():
+    change = model(input_ids=batch["input_ids"], attention_mask=ones).logits - model(**batch).logits
+exercises.mask_of_ones(changed, change.abs().amax(dim=1) > tolerance)
 
 # %% [markdown]
 # ## In short

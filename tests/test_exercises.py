@@ -1,0 +1,223 @@
+"""The exercises of the notebooks, solved and untouched, and what is said to answers that nearly are right."""
+
+import jupytext
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+
+from helpers import exercises, models, notebooks
+
+TEXTS = [p for p in sorted((ROOT / "notebooks" / "text").glob("*.py")) if '["solution"' in p.read_text("utf-8")]
+
+
+@pytest.fixture(scope="module")
+def around(embedded):
+    """What the exercises take from the rest of their notebooks."""
+    return {
+        "tokenizer": models.load_tokenizer(embedded),
+        "model": models.load_model(embedded, ["a", "b", "c"]).eval(),
+        "device": torch.device("cpu"),
+        "tolerance": 1e-5,
+    }
+
+
+def said(cells, around, capsys):
+    """Run a notebook's imports and exercises; the lines that the checks print."""
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    imports = next(source for source in code if "from helpers.runtime import" in source)
+    marked = [i for i, source in enumerate(code) if notebooks.ANSWER.search(source)]
+    space, heard = dict(around), []
+    exec(imports, space)
+    for i in marked:
+        exec(code[i], space)
+        capsys.readouterr()
+        exec(code[i + 1], space)
+        heard.append(capsys.readouterr().out)
+    return heard
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda p: p.stem)
+def test_solutions_are_praised(text, around, capsys):
+    heard = said(jupytext.read(text, fmt="py:percent").cells, around, capsys)
+    assert len(heard) >= 2
+    assert all(line.startswith("Right: ") for line in heard), heard
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda p: p.stem)
+def test_untouched_exercises_stop_nothing(text, around, capsys, tmp_path):
+    notebooks.from_text(text, tmp_path / "made.ipynb")
+    heard = said(jupytext.read(tmp_path / "made.ipynb").cells, around, capsys)
+    assert len(heard) >= 2
+    assert all(line.startswith("Not answered yet: put ") and line.count("\n") == 1 for line in heard), heard
+
+
+def given(notebook, name):
+    """What an exercise cell defines: the value of a name, from the text of the notebook."""
+    path = next(text for text in TEXTS if text.name.startswith(notebook))
+    cells = jupytext.read(path, fmt="py:percent").cells
+    source = next(
+        cell.source for cell in cells if f"\n{name} = " in f"\n{cell.source}" and "# Your answer" in cell.source
+    )
+    space = {"pd": pd, "np": np}
+    exec(source, space)
+    return space[name]
+
+
+@pytest.fixture
+def hear(capsys):
+    """Function: what a check prints for an answer."""
+
+    def call(check, answer, *given):
+        check(answer, *given)
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "words"),
+    [
+        (exercises.deal, 3, "takes two row numbers"),
+        (exercises.deal, ["3", "5"], "takes two row numbers"),
+        (exercises.mended_csv, ["a"], "takes a text"),
+        (exercises.fair_split, 2, "takes one letter"),
+        (exercises.max_len, "144", "takes a whole number"),
+        (exercises.padding_share, ("66%", "39%"), "takes two numbers"),
+        (exercises.padding_share, 0.66, "takes two numbers"),
+        (exercises.mask_of_ones, 0, "takes a list of text numbers"),
+    ],
+)
+def test_an_answer_of_another_form_is_told_the_form(check, answer, words, hear):
+    assert hear(check, answer, None).startswith(f"Not yet: this exercise {words}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([0, 2], ["'What a day' is on both sides"]),
+        (
+            [2, 4],
+            ["funny: 0 of its 3 texts are in validation, 1 would be fair: validation has lost", "sad: 2 of its 3"],
+        ),
+        ([0, 3], ["funny: 2 of its 3", "both sides"]),
+        ([0, 1], ["funny: 2 of its 3", "sad: 0 of its 3"]),
+        ([3], ["two different rows"]),
+        ([5, 6], ["from 0 to 5"]),
+    ],
+)
+def test_deal(answer, words, hear):
+    heard = hear(exercises.deal, answer, given("01", "six"))
+    assert heard.startswith("Not yet: ")
+    assert all(part in heard for part in words), heard
+    assert ("both sides" in heard) == ("both sides" in " ".join(words))
+
+
+def test_only_one_deal_is_right(hear):
+    six = given("01", "six")
+    pairs = [[i, j] for j in range(6) for i in range(j)]
+    assert [pair for pair in pairs if hear(exercises.deal, pair, six).startswith("Right")] == [[3, 5]]
+
+
+def test_mended_csv(hear):
+    faulty, mended = given("01", "faulty"), given("01", "mended")
+    heard = hear(exercises.mended_csv, faulty, faulty)
+    assert heard.startswith("Not yet: the reader still has something to say.\nmended.csv: 4 problems\n")
+    one_left = mended.replace('"', "")
+    assert "1 problem\n  - row 2: 4 fields" in hear(exercises.mended_csv, one_left, faulty)
+    deleted = mended.replace("10,The shop is open again,\n", "") + "10,The rain,\n"
+    assert "words are lost: again, shop, is, open. Mend rows" in hear(exercises.mended_csv, deleted, faulty)
+    assert "words are lost: funny" in hear(exercises.mended_csv, mended.replace("sad|funny\n3", "sad\n3"), faulty)
+    more = mended + "11,One more,sad\n"
+    assert "words are new: sad, one, more" in hear(exercises.mended_csv, more, faulty)
+    no_comma = mended.replace('"It rained, and nobody minded"', "It rained and nobody minded")
+    assert "another before: 'It rained and nobody minded'" in hear(exercises.mended_csv, no_comma, faulty)
+    assert "the file is empty" in hear(exercises.mended_csv, "", faulty)
+    assert hear(exercises.mended_csv, "\n" + mended, faulty).startswith("Right: the reader is silent")
+
+
+def test_fair_split(hear):
+    nine = given("01", "nine")
+    heard = hear(exercises.fair_split, "A", nine)
+    assert heard.startswith("Not yet: A is not fair. 'The neighbours drill")
+    assert "both sides" in heard
+    assert "texts are in" not in heard
+    heard = hear(exercises.fair_split, "b", nine)
+    assert heard == (
+        "Not yet: B is not fair. threat: 0 of its 3 texts are in validation, 1 would be fair: validation has lost this label.\n"
+    )
+    assert hear(exercises.fair_split, "D", nine) == "Not yet: choose one of A, B, C.\n"
+    heard = hear(exercises.fair_split, "C", nine)
+    assert heard.startswith("Right: C is fair")
+    assert "\n  A: 'The neighbours" in heard
+    assert "\n  B: threat" in heard
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (32, "32 cuts too many: 3.00% of the texts, where 2% are allowed"),
+        (64, "64 wastes: it cuts 0.00%"),
+        (50, "50 wastes: it cuts 1.00%"),
+        (47, "no multiple of 16"),
+        (0, "cuts too many: 100.00%"),
+    ],
+)
+def test_max_len(answer, words, hear):
+    lengths = np.array([20] * 97 + [40, 44, 60])
+    heard = hear(exercises.max_len, answer, lengths)
+    assert heard.startswith("Not yet: ")
+    assert words in heard
+    assert hear(exercises.max_len, 48, lengths).startswith(
+        "Right: 48 cuts 1.00% of the texts. They are the long ones: 0.6%"
+    )
+
+
+def test_max_len_allows_exactly_the_share_that_is_allowed(hear):
+    lengths = np.array([20] * 98 + [40, 44])
+    assert hear(exercises.max_len, 32, lengths).startswith("Right")
+    assert "48 wastes" in hear(exercises.max_len, 48, lengths)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((0.34, 0.39), ["one batch, 0.34: this is the share of text"]),
+        ((0.66, 0.61), ["two batches, 0.61: this is the share of text"]),
+        (
+            (1.94, 0.65),
+            ["one batch, 1.94: this is padding divided by text", "two batches, 0.65: this is padding divided"],
+        ),
+        ((264, 88), ["one batch, 264: this is a number", "two batches, 88: this is a number"]),
+        ((66, 39.3), ["one batch, 66: this is in percent", "two batches, 39.3: this is in percent"]),
+        ((0.66, 0.66), ["two batches, 0.66: each batch is padded to its own longest only"]),
+        ((0.66, 0.26), ["two batches, 0.26: this is the mean of two shares"]),
+        ((0.66, 0.404), ["two batches, 0.404: the pairs are the first two and the last two"]),
+        ((0.5, 0.39), ["one batch, 0.5: count all positions"]),
+        ((float("nan"), 0.39), ["one batch, nan: count all positions"]),
+        ((0.66, 0.39, 0.1), ["it takes two numbers"]),
+    ],
+)
+def test_padding_share(answer, words, hear):
+    heard = hear(exercises.padding_share, answer, given("02", "four"))
+    assert heard.startswith("Not yet: ")
+    assert all(part in heard for part in words), heard
+    assert heard.count("\n") == len(words)
+
+
+def test_padding_share_takes_two_digits(hear):
+    assert hear(exercises.padding_share, (0.66, 0.39), given("02", "four")).startswith(
+        "Right: 66% in one batch, 39% in two"
+    )
+
+
+def test_mask_of_ones(hear):
+    measured = torch.tensor([True, False, True])
+    assert hear(exercises.mask_of_ones, [2, 0], measured).startswith("Right")
+    assert hear(exercises.mask_of_ones, [0, 1, 2], measured).startswith("Not yet: text 1 has no padding")
+    heard = hear(exercises.mask_of_ones, [], measured)
+    assert "text 0 is padded" in heard
+    assert "text 2 is padded" in heard
+    assert "text 1" not in heard
+    assert "from 0 to 2" in hear(exercises.mask_of_ones, [1, 2, 3], measured)
