@@ -88,13 +88,11 @@ def text_to_probabilities(texts, pieces, input_ids, attention_mask, width, label
 
     Parameters
     ----------
-    texts : list of str, length batch
+    texts, label_names : list of str, lengths batch and n_labels
     pieces : list of list of str, of shape (batch, length)
     input_ids, attention_mask : int arrays of shape (batch, length)
     width : int
         Numbers in a token's state.
-    label_names : list of str
-    ax : matplotlib.axes.Axes, optional
     """
     batch, length = np.shape(input_ids)
     ax = _canvas(ax, 2.75 + 8 * ROW * batch)
@@ -110,7 +108,7 @@ def text_to_probabilities(texts, pieces, input_ids, attention_mask, width, label
     y = 0.1 + _arrow(ax, y - 0.08, "encoder: reads ids and mask, gives each token a vector, its state")
     for depth in (0.1, 0.05):
         _tile(ax, LEFT + depth, y - depth, 4.7, batch * ROW, PALE, linewidth=1.5)
-    cells = [[f"{width}"] * len(row) for row in mask]
+    cells = [[width] * len(row) for row in mask]
     end = _step(ax, y, "states", f"batch, length, {width}", (batch, length, width), cells, fills)
     ax.add_patch(Rectangle((LEFT, y), 4.7 / len(mask[0]), end - y, fill=False, edgecolor=ORANGE, linewidth=2.5))
     y = _arrow(ax, end + 0.03, "the first token's state (or the mean of all whose mask is 1)")
@@ -146,9 +144,9 @@ def padding(lengths, batch_size, fixed, axes=None):
     first = np.arange(0, len(lengths), batch_size)
     by_length = np.sort(lengths)
     ways = {
-        f"all to {fixed}": (lengths, np.full(len(first), fixed)),
-        "longest of the batch": (lengths, np.maximum.reduceat(lengths, first)),
-        "similar lengths": (by_length, np.maximum.reduceat(by_length, first)),
+        f"fixed {fixed}": (lengths, np.full(len(first), fixed)),
+        "dynamic": (lengths, np.maximum.reduceat(lengths, first)),
+        "length-grouped": (by_length, np.maximum.reduceat(by_length, first)),
     }
     colours = ListedColormap(["white", GREY, BLUE])
     for ax, (name, (own, widths)) in zip(axes, ways.items(), strict=True):
@@ -232,7 +230,6 @@ def split(side, groups, shares, title, axes=None):
     shares : pandas.DataFrame
         Indexed by label name, with the columns train and validation; six labels or fewer are legible.
     title : str
-    axes : two matplotlib.axes.Axes, optional
     """
     left, right = _panels([2.2, 1], 2.1) if axes is None else axes
     parts = [np.flatnonzero(side == part) for part in ("train", "validation")]
