@@ -68,7 +68,7 @@ import torch
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight
 
-from helpers import exercises, plots
+from helpers import drawings, exercises, plots
 from helpers.checkpoints import embedded_checkpoint
 from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
 from helpers.labels import count_positives, known, label_shares
@@ -498,6 +498,23 @@ y_scraped = np.vstack([y, y[::3]])
 groups = near_duplicates(scraped)
 fresh, y_fresh = splits["validation"]["text"][:1000], label_matrix(splits["validation"])[:1000]
 
+
+# %% [markdown]
+# Both splits as a picture: a tile is a row, and a text and its copies have one number (72 of the texts; the shares of the six commonest labels are of all rows). Which numbers stand on both sides, and how far apart are the shares?
+
+# %%
+few = min(72, len(texts))
+some = np.r_[:few, len(texts) : len(texts) + -(-few // 3)]  # these texts and their copies
+at_random = np.where(np.random.default_rng(0).random(len(scraped)) < 0.15, "validation", "train")
+in_groups = split_rows(scraped, y_scraped, shares, 0, groups)
+commonest = np.argsort(-count_positives(y_scraped), kind="stable")[:6]
+fig, axes = plt.subplots(2, 2, figsize=(7.5, 4.4), layout="constrained", width_ratios=[2.2, 1])
+for pair, kind, side in ((axes[0], "random", at_random), (axes[1], "grouped", in_groups)):
+    table = pd.DataFrame({part: label_shares(y_scraped[side == part]) for part in shares}, index=names)
+    drawings.split(side[some], groups[some], table.iloc[commonest], kind, pair)
+
+# %% [markdown]
+# Orange: a group that was torn apart, so that a validation text was in train as well. The random draw tears about a quarter of the pairs. The other keeps every group on one side and, being stratified, each label's share nearly the same in both parts.
 
 # %% [markdown]
 # One split, one model, two scores:

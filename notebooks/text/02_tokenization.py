@@ -65,7 +65,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.data import DataLoader, Dataset
 from transformers import CanineTokenizer
 
-from helpers import exercises, plots
+from helpers import drawings, exercises, plots
 from helpers.data import label_matrix, read_splits
 from helpers.models import load_model, load_tokenizer
 from helpers.notebooks import show_error
@@ -456,6 +456,11 @@ waste = pd.Series(
 )
 waste.map("{:.0%}".format).to_frame("positions without text")
 
+# %% [markdown]
+# The same texts as masks: a line is a text, a block a batch. Compare the grey areas. What makes a batch of the middle picture so wide, and where have the long texts gone in the right one?
+
+# %%
+axes = drawings.padding(n_tokens[sample], settings.train_batch_size, fixed=256)
 
 # %% [markdown]
 # Positions without text are computed like all others and then ignored. Dynamic padding still leaves many of them: one long text makes its whole batch wide. Sorting leaves few, and the fewer the more texts there are to sort. What that means in seconds depends on the machine, so we measure it on yours: the same texts, three ways.

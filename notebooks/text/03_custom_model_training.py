@@ -69,12 +69,13 @@ import seaborn as sns
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from scipy import stats
+from sklearn.metrics import average_precision_score
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import AutoModel, get_linear_schedule_with_warmup, pipeline
+from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup, pipeline
 
-from helpers import models, plots
+from helpers import drawings, models, plots
 from helpers.data import label_matrix
 from helpers.labels import count_positives, known, label_shares
 from helpers.device import seed_everything
@@ -179,6 +180,19 @@ def scores_and_cost():
 
 
 # %% [markdown]
+# The score by which models are compared starts from **average precision**. Six texts, ranked by what a model gives them for one label; do they have it? Yes, no, yes, no, no, yes. At each yes, take the precision so far: 1/1, 2/3, 3/6. Their mean is 0.72. On paper first, then:
+
+# %% tags=["nbval-check-output"]
+has_label = np.array([1, 0, 1, 0, 0, 1])
+precision = has_label.cumsum() / np.arange(1, 7)
+by_hand = precision[has_label == 1].mean()
+assert np.isclose(by_hand, average_precision_score(has_label, [0.9, 0.7, 0.6, 0.4, 0.3, 0.1]))
+print("precision so far:", *precision.round(2), f"| at each yes, the mean: {by_hand:.2f}")
+
+# %% [markdown]
+# Only the order counts, not the probabilities themselves. With all three texts on top it would be 1; each *no* above a *yes* costs something, most near the top.
+
+# %% [markdown]
 # **Macro-AP** is the mean over labels of average precision: how well the texts with a label are ranked above those without. It needs no cut, and a model that knows nothing gets each label's share. *Low* and *high* are a 95% interval from resampling the validation texts (notebook 5 says how far to trust it). The baselines:
 
 # %%
@@ -191,6 +205,19 @@ scores_and_cost().round(3)
 # %% [markdown]
 # ## The model
 # An encoder turns each token into a vector. We take the first token's, pass it through a linear layer with ReLU and dropout, and end in one logit per label. The sizes come from the checkpoint's config, so any encoder fits. `attention` only picks how attention is computed: on a CPU it trains faster when written out in plain tensor operations ("eager") than in the library's default form.
+
+# %% [markdown]
+# The way of two texts, with the shape of every step. Look at what each arrow does to the axes: the encoder adds one, picking a single token's state drops that of the length, the head leaves a number per label. Grey is padding.
+
+# %%
+two_texts = ["Two funny heists at once", "A quiet heist"]
+encoded = tokenizer(two_texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+pieces = [tokenizer.convert_ids_to_tokens(ids) for ids in encoded["input_ids"]]
+width = AutoConfig.from_pretrained(run.checkpoint).hidden_size
+ax = drawings.text_to_probabilities(two_texts, pieces, **encoded, width=width, label_names=run.label_names)
+
+# %% [markdown]
+# The same as a class:
 
 
 # %%
@@ -225,6 +252,21 @@ def new_model(attention=compute.attention):
         model = DistilBERTClass(run.checkpoint, len(run.label_names), attention=attention)
     return model.to(compute.device)
 
+
+# %% [markdown]
+# ### What the encoder does
+# Its **embeddings** look up a vector for each piece and add one for each position. Then come the layers, all built alike, each with weights of its own. A layer has two parts. **Attention** lets the tokens read each other: a token compares its *query* with the *keys* of all, softmax turns the results into shares that add up to 1, and the token takes in the mean of their *values*, weighted by these shares. Several *heads* do so side by side, each with its own queries, keys and values. **Feed-forward** passes every token, by itself, through two linear layers. What either part computes is added to what came in and brought to one scale, so that a state changes step by step. The **mask** acts before the softmax: padding gets so low a result that its share is 0, and no token of the text takes anything from it. In the end the first token's state has read all the others, several times over; so it can stand for the text.
+
+# %%
+encoder = new_model("eager").eval().encoder
+if encoder.config.model_type == "distilbert":
+    with torch.inference_mode():
+        layers = encoder(**encoded.to(compute.device), output_attentions=True).attentions
+    shares, mask = layers[0][1].mean(dim=0).cpu(), encoded["attention_mask"][1].cpu()
+    drawings.encoder(pieces[1], mask, shares, n_layers=len(layers))
+
+# %% [markdown]
+# Right: the shares in the first layer for the shorter text, the mean of its heads. Each row adds up to 100%, but for rounding. In the built-in encoder much goes to `[CLS]`, and *##ist* looks at *he*, the piece before it. The columns of padding give nothing.
 
 # %% [markdown]
 # ### The same as the library's
@@ -271,6 +313,18 @@ def loss_by_hand(logits, targets):
     cells = -(targets * p.log() + (1 - targets) * (1 - p).log())
     return cells[known(targets)].mean()
 
+
+# %% [markdown]
+# Four cells on paper: two texts, two labels. The model says 0.9 and 0.2 for the first, where the answers are yes and no, and 0.6 and 0.1 for the second, where they are no and yes. So the cells cost $-\log 0.9 = 0.105$, $-\log 0.8 = 0.223$, $-\log 0.4 = 0.916$ and $-\log 0.1 = 2.303$:
+
+# %% tags=["nbval-check-output"]
+p = torch.tensor([[0.9, 0.2], [0.6, 0.1]])
+four_cells = loss_by_hand(p.logit(), torch.tensor([[1.0, 0.0], [0.0, 1.0]])).item()
+print(f"on paper {(0.105 + 0.223 + 0.916 + 2.303) / 4:.3f}, by the function {four_cells:.3f}")
+assert abs(four_cells - (0.105 + 0.223 + 0.916 + 2.303) / 4) < 0.001
+
+# %% [markdown]
+# The last cell, a yes to which the model gave 0.1, costs more than the other three together: to be sure and wrong is what this loss punishes.
 
 # %% [markdown]
 # And by the library. A cell of which nobody knows the answer, where there are any, is left out in both ways; notebook 4 is about them.
