@@ -1,8 +1,8 @@
-"""All of GoEmotions: the course's recipe and the same on all layers, averaged weights, counted words and blends.
+"""All of GoEmotions: the course's recipe, averaged weights, counted words, and blends with these.
 
 python benchmarks/all_goemotions.py GOEMOTIONS    GOEMOTIONS: a folder with train.csv.gz, dev.csv.gz and test.csv.gz
 
-One training each, as in benchmarks/recipes.py; beside it the moving average of the weights of benchmarks/averaging.py.
+One training, as in benchmarks/recipes.py; beside it the moving average of the weights of benchmarks/averaging.py.
 The counted words are the linear SVM. What is chosen is chosen by validation; thresholds are from validation, too, and
 test is scored once. Seconds: from texts to test probabilities. Results: results/all_goemotions.csv.
 """
@@ -10,7 +10,6 @@ test is scored once. Seconds: from texts to test probabilities. Results: results
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import averaging
@@ -28,17 +27,16 @@ DECAY = 0.999
 
 
 def fine_tuned(run, splits):
-    """({model: {split: probabilities}}, {model: seconds}) of both recipes, each with and without averaged weights."""
-    answers, seconds, course = {}, {}, recipes.ladder()[recipes.COURSE]
-    for name, recipe in {"fine-tuned": course, "fine-tuned, all layers": replace(course, freeze=False)}.items():
-        start = time.perf_counter()
-        model, put, best = averaging.train(recipe, run, splits, seed=1, decays=(DECAY,))
-        taken, loaders = time.perf_counter() - start, recipes.loaders(run, splits, BOTH)
-        for decay, (_, parameters) in best.items():
-            start, which = time.perf_counter(), name + ", averaged weights" * bool(decay)
-            put(parameters)
-            answers[which] = {split: training.validation(model, loaders[split], run.compute)[1] for split in BOTH}
-            seconds[which] = taken + time.perf_counter() - start
+    """({model: {split: probabilities}}, {model: seconds}), with and without averaged weights."""
+    answers, seconds, start = {}, {}, time.perf_counter()
+    recipe = recipes.ladder()[recipes.COURSE]
+    model, put, best = averaging.train(recipe, run, splits, seed=1, decays=(DECAY,))
+    taken, loaders = time.perf_counter() - start, recipes.loaders(run, splits, BOTH)
+    for decay, (_, parameters) in best.items():
+        start, name = time.perf_counter(), "averaged weights" if decay else "fine-tuned"
+        put(parameters)
+        answers[name] = {split: training.validation(model, loaders[split], run.compute)[1] for split in BOTH}
+        seconds[name] = taken + time.perf_counter() - start
     return answers, seconds
 
 

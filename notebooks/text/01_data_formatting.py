@@ -591,8 +591,7 @@ weights["balanced"] = [
     compute_class_weight("balanced", classes=np.array([0, 1]), y=column[known(column)].astype(int))[1]
     for column in y_train.T[usable]
 ]
-weights = weights.sort_values("n_pos")
-plots.rarest(weights, weights["n_pos"]).round(2)
+plots.rarest(weights.sort_values("n_pos"), np.sort(weights["n_pos"])).round(2)
 
 # %% [markdown]
 # They differ because "balanced" weighs *both* classes, to a total of n / 2 each: where positives are the fewer, they go up and the negatives go down. PyTorch's `pos_weight` multiplies the positives only and leaves the negatives at 1; there the balancing value is the first. Dividing the one weight of "balanced" by the other gives it back:
