@@ -32,6 +32,7 @@ TRUTHS = dict.fromkeys((*TRUE_WORDS.split(), "是", "はい"), 1.0) | dict.fromk
 FORMS = ("0 and 1", "words", "marks")
 MARKS = {"x", "✓", "✔", "☑", "•"}
 EMPTY_WORDS = {"nan", "none", "null", "<na>", "na", "n/a", "-", "-1"}  # what programs write for nothing
+MINUS = {"-1", "-1.0", "-100", "-100.0"}  # what says that nobody looked
 AS_UNKNOWN = "read it as unknown: UNKNOWN = True in a notebook, --unknown on the command line"
 WHICH = 'LABEL_NAMES = ["a", "b"] in a notebook, --labels a,b on the command line'
 
@@ -492,9 +493,7 @@ def _look_at(column):
     form = ""
     if marks.any() and counts[marks].sum() + n_silent == n:
         form, truths = "marks", np.where(marks, 1, 0).astype(np.float32)
-    elif (
-        (n_says and n_says + n_silent == n) or n_says > n / 2 or {"-1", "-100"} & set(texts) and n_says + n_silent == n
-    ):
+    elif (n_says and n_says + n_silent == n) or n_says > n / 2 or MINUS & set(texts) and n_says + n_silent == n:
         form = "words" if counts[words].sum() > n_says / 2 else "0 and 1"
         truths[(words if form == "0 and 1" else ~words) & says] = np.nan  # one way to say it in one column
     elif _are_probabilities(values, counts):
@@ -563,7 +562,7 @@ def labels_from_columns(looked, chosen, left_out, unknown, faults, notes):
         odd, silent = np.flatnonzero(np.isnan(column.truth)), np.flatnonzero(column.truth == UNKNOWN)
         faults.add(odd, name, "{} is neither 0 nor 1; a label column holds nothing else", column.values)
         if len(silent) and not unknown:
-            is_minus = np.array([str(value).strip().startswith("-") for value in column.values.iloc[silent]])
+            is_minus = np.array([str(value).strip() in MINUS for value in column.values.iloc[silent]])
             message = f"{{}} is neither 0 nor 1; write one of them or {AS_UNKNOWN}"
             faults.add(silent[~is_minus], name, message, column.values)
             if is_minus.any():

@@ -473,7 +473,7 @@ def test_what_is_missing_in_any_type_is_unknown(tmp_path, dtype):
 
 
 def test_notes_on_labels_that_are_partly_unknown_are_true(tmp_path):
-    path = frame_of(None, tmp_path, ".csv", a=["1", "-1"] * 6, b=["-1"] * 12, c=["1", "0", "0"] * 4)
+    path = frame_of(None, tmp_path, ".csv", a=["1", "-1"] * 6, b=["-1.0"] * 12, c=["1", "0", "0"] * 4)
     assert read_rows(path, unknown=True).notes[1:] == [
         "label 'a' is on every row where it is known: there is nothing to learn for it",
         "label 'b' is on no row: it can't be learned",
