@@ -593,7 +593,9 @@ def _check_texts(text, column, faults):
 
 def _check_counts(names, matrix, faults, notes):
     """What only makes sense once every row is in order."""
-    if not (matrix == 1).any():
+    present = matrix == 1
+    never = ~present.any(axis=0)
+    if never.all():
         faults.add_whole("no label is used in any row; check the labels")
     elif len(names) == 1:
         remedy = "take a binary classifier, or add labels"
@@ -603,9 +605,8 @@ def _check_counts(names, matrix, faults, notes):
         )
     elif len(matrix) < MIN_ROWS:
         faults.add_whole(f"{len(matrix)} rows are too few for train, validation and test; give at least {MIN_ROWS}")
-    present = matrix == 1
-    unsaid, never = matrix == UNKNOWN, ~present.any(axis=0)
-    always, where = (present | unsaid).all(axis=0) & ~never, " where it is known" if unsaid.any() else ""
+    always = (matrix != 0).all(axis=0) & ~never
+    where = "" if present[:, always].all() else " where it is known"
     if not faults.found and (always | never).all():
         faults.add_whole("no label can be learned: each is on every row or on none; check the labels")
     named = np.array(names)
