@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from helpers.labels import (
-    UNKNOWN,
     check_names,
     chosen_and_left_out,
     hold_labels,
