@@ -594,14 +594,12 @@ def _check_counts(names, matrix, faults, notes):
     """What only makes sense once every row is in order."""
     present = matrix == 1
     never = ~present.any(axis=0)
+    aside = "".join(f" ({note})" for note in notes if note.startswith(("columns not used", "column number")))
     if never.all():
-        faults.add_whole("no label is used in any row; check the labels")
+        faults.add_whole(f"no label is used in any row; check the labels{aside}")
     elif len(names) == 1:
-        remedy = "take a binary classifier, or add labels"
-        aside = "".join(f" ({note})" for note in notes if note.startswith(("columns not used", "column number")))
-        faults.add_whole(
-            f"there is only one label, {names[0]!r}, and multi-label data have two or more; {remedy}{aside}"
-        )
+        remedy = f"take a binary classifier, or add labels{aside}"
+        faults.add_whole(f"there is only one label, {names[0]!r}, and multi-label data have two or more; {remedy}")
     elif len(matrix) < MIN_ROWS:
         faults.add_whole(f"{len(matrix)} rows are too few for train, validation and test; give at least {MIN_ROWS}")
     always = (matrix != 0).all(axis=0) & ~never

@@ -388,6 +388,9 @@ def test_a_cross_is_no_tick(tmp_path):
 
 
 def test_the_only_label_is_refused_with_what_was_set_aside(tmp_path):
+    aside = "(columns not used: b (holds '0.4'); a label column holds 0 and 1)"
+    empty = frame_of(None, tmp_path, ".csv", a=[0] * 12, b=[0.4] * 12)
+    assert fault_of(empty) == [f"no label is used in any row; check the labels {aside}"]
     path = frame_of(None, tmp_path, ".csv", a=[0, 1] * 6, b=[2, 1] * 6)
     remedy = "take a binary classifier, or add labels (columns not used: b (holds '2'); a label column holds 0 and 1)"
     assert fault_of(path) == [f"there is only one label, 'a', and multi-label data have two or more; {remedy}"]
