@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 SEPARATORS = "|;,"
-OTHER_SEPARATORS = ("\n", "#", "/", "&", "+", " ")  # no separators here, but noticed
+OTHER_SEPARATORS = ("\n", "\t", "#", "/", "\\", "&", "+", "，", "、", "；", " ")  # no separators here, but noticed
 LABEL_COLUMNS = ("label", "cats", "accept", "annotations", "choices", "choice", "genres", "tags", "categories")
 CHOICE_KEYS = ("choices", "choice", "labels", "label")  # of a dictionary that wraps labels
 PASSAGE_KEYS = {"start", "end", "start_offset", "end_offset", "startOffset", "endOffset"}
-SCORE_KEYS = {"score", "confidence", "probability"}
+SCORE_KEYS = {"score", "scores", "confidence", "probability", "probabilities"}
 LISTS = (list, tuple, np.ndarray)
 MAX_LABELS, SHOWN_NAMES = 512, 8
 UNKNOWN = -100  # in a label matrix: nobody said whether the label is there; the value that torch's losses ignore, too
@@ -30,7 +30,9 @@ TRUTHS = dict.fromkeys((*TRUE_WORDS.split(), "是", "はい"), 1.0) | dict.fromk
     (*FALSE_WORDS.split(), "否", "いいえ"), 0.0
 )
 FORMS = ("0 and 1", "words", "marks")
-MARKS = {"x", "✓", "✔", "✗", "☑", "•"}
+MARKS = {"x", "✓", "✔", "☑", "•"}
+EMPTY_WORDS = {"nan", "none", "null", "<na>", "na", "n/a", "-", "-1"}  # what programs write for nothing
+MINUS = {"-1", "-1.0", "-100", "-100.0"}  # what says that nobody looked
 AS_UNKNOWN = "read it as unknown: UNKNOWN = True in a notebook, --unknown on the command line"
 WHICH = 'LABEL_NAMES = ["a", "b"] in a notebook, --labels a,b on the command line'
 
@@ -57,7 +59,7 @@ def chosen_and_left_out(label_names):
     """
     if label_names is None:
         return None, set()
-    if isinstance(label_names, str) or not all(isinstance(name, str) and name.strip() for name in label_names):
+    if not isinstance(label_names, (list, tuple)) or not all(isinstance(n, str) and n.strip(" -") for n in label_names):
         raise ValueError(f'label names are {shown(label_names)}; give a list of texts, as ["a", "b"]')
     names = [name.strip() for name in label_names]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
@@ -85,13 +87,19 @@ def read_cell(value):
     if isinstance(value, str):
         text = value.strip()
         if not re.match(
-            r"[\[{]|\(.*[,'\"].*\)$|(np\.|numpy\.)?(set|frozenset|array|list|tuple|dict|OrderedDict)\(", text
+            r"[\[{]|\((.*[,'\"].*)?\)$|(np\.|numpy\.)?(set|frozenset|array|list|tuple|dict|OrderedDict)\(", text
         ):
             if "dtype: " in text:
                 raise ValueError("is how pandas prints a Series, which can't be read back; save the values instead")
             return value
         value = _parsed(text)
+    if isinstance(value, dict) and len(value) > 1 and all(_is_truth(x) for x in value.values()):
+        return {str(name): truth for name, truth in value.items()}  # of labels that may be called "label" or "end"
     return _unwrapped(value)
+
+
+def _is_truth(value):
+    return not isinstance(value, str) and _truth(value) in (0, 1, UNKNOWN)
 
 
 def _unwrapped(value):
@@ -111,7 +119,8 @@ def _unwrapped(value):
     if items and all(isinstance(item, dict) for item in items):
         parts = [_unwrapped(item) for item in items]
         if any(isinstance(part, dict) for part in parts):
-            raise ValueError('holds dictionaries without a key "label"; write a list of label names')
+            keys = listed(dict.fromkeys(key for item in items for key in item)) or "none"
+            raise ValueError(f'holds dictionaries without a key "label" (the keys are {keys}); write a list of names')
         return tuple(item for part in parts for item in part)
     inner = [item for item in items if isinstance(item, (*LISTS, dict, set))]
     if any(isinstance(item, LISTS) and len(item) == 3 and isinstance(item[2], str) for item in inner):
@@ -132,21 +141,27 @@ def _parsed(text):
     try:
         value = json.loads(text)
         return value if isinstance(value, (list, dict)) else [value]
+    except RecursionError:
+        raise ValueError(refusal) from None
     except ValueError:
         pass
+    if "..." in re.sub(r"'[^']*'|\"[^\"]*\"", "", text):
+        raise ValueError("was cut short when it was printed; save the values instead")
+    text = re.sub(r"np\.(?:\w+\(([^()]*)\)|(True|False)_)", r"\1\2", text)  # np.str_('a'), np.int64(1), np.True_
     if wrapped := re.fullmatch(r"(?:np\.|numpy\.)?(\w+)\((.*)\)", text, re.DOTALL):
         inner = re.sub(r",\s*dtype=[^,]*$", "", wrapped[2].strip())
         value = _parsed(inner) if inner else []
         return dict(value) if "dict" in wrapped[1].lower() else value
-    if re.fullmatch(r"\[(\s*('[^']*'|\"[^\"]*\"))*\s*\]", text):  # as NumPy prints names, without commas
-        return [one or other for one, other in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
-    if re.fullmatch(r"\[[\s\d.]+\]", text):  # as NumPy prints numbers
-        return [float(number) if "." in number else int(number) for number in text[1:-1].split()]
-    text = re.sub(r"np\.\w+\(([^()]*)\)", r"\1", text)  # np.str_('a'), np.int64(1)
+    quoted = r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
+    if re.fullmatch(rf"\[\s*{quoted}(\s+{quoted})*\s*\]", text):  # as NumPy prints names, without commas
+        return [ast.literal_eval(one) for one in re.findall(quoted, text)]
+    numbers = text[1:-1].split() if text[0] + text[-1] == "[]" else []  # as NumPy prints these
+    if set(numbers) - {"nan"} and all(re.fullmatch(r"-?(\d+\.?\d*|\.\d+)|nan|True|False", n) for n in numbers):
+        return [json.loads(n.lower()) if n[0] in "TF" else float(n) if set(n) & {".", "n"} else int(n) for n in numbers]
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        if not re.fullmatch(r"\{[^{}\[\]()':]*\}|\[[^{}\[\]()':\"]*\]", text):
+        if not re.fullmatch(r"\{[^{}\[\]()':=]*\}|\[[^{}\[\]()':\"]*\]", text):
             raise ValueError(refusal) from None
         value = [item.strip() for item in next(csv.reader([text[1:-1]], skipinitialspace=True))]  # {a,b}, [a, b]
         if any(item.lower() in ("", "nan", "none", "null") or "..." in item for item in value):
@@ -181,7 +196,7 @@ def label_column(frame, columns_hold_labels):
     """
     if "labels" in frame:
         return "labels", [], []
-    called = [name for name in LABEL_COLUMNS if name in frame]
+    called = sorted(name for name in frame if name.lower() in LABEL_COLUMNS)
     certain = [name for name in called if any(_is_certain(cell) for cell in frame[name])]
     if len(certain) == 1:
         return certain[0], [f"column {certain[0]!r} is read as the labels"], []
@@ -253,9 +268,7 @@ def labels_from_cells(column, chosen, left_out, class_names, unknown, faults, no
     elif class_names is None and _are_vectors(lists, chosen, unknown):
         names, small = _from_vectors(cells, counts, chosen, unknown, bad, notes)
     else:
-        wrapped = {
-            k for k in range(len(cells)) if isinstance(values[first[k]], (dict, str)) and _wraps(values[first[k]])
-        }
+        wrapped = {k for k in range(len(cells)) if cells[k] and _wraps(values[first[k]])}
         names, small = _from_names(cells, wrapped, chosen, class_names, bad, faults, column.name, notes)
     for name in sorted(left_out - set(names)):
         faults.add_whole(f"label {name!r} is to be left out, but there is none of this name ({listed(names)})")
@@ -265,7 +278,7 @@ def labels_from_cells(column, chosen, left_out, class_names, unknown, faults, no
 
 def _wraps(cell):
     """Whether a cell is a dictionary around labels, beside which a plain text is one label (Label Studio's CSV)."""
-    return isinstance(cell, dict) or cell.strip().startswith("{")
+    return isinstance(cell, dict) or (isinstance(cell, str) and cell.strip().startswith("{"))
 
 
 def _from_names(cells, wrapped, chosen, class_names, bad, faults, column, notes):
@@ -307,12 +320,13 @@ def _from_names(cells, wrapped, chosen, class_names, bad, faults, column, notes)
                 bad(k, f"{shown(item)} is not a label name; write names, or give label_names for ids")
             elif not item.strip():
                 bad(k, "a label has an empty name; write its name or take it out")
-            elif class_names is None and (inside := next((s for s in SEPARATORS if s in item), None)):
+            elif not names_of_ids and (inside := next((s for s in SEPARATORS if s in item), None)):
                 bad(k, f"label {shown(item.strip())} holds the separator {inside!r}; split it in two or rename it")
             else:
                 names.append(item.strip())
         if len(items) > len({str(item) for item in items}):
-            bad(k, f"{shown(list(items))} names a label twice; write each once")
+            remedy = "write a vector as [0, 1]" if {str(item) for item in items} <= {"0", "1"} else "write each once"
+            bad(k, f"{shown(list(items))} names a label twice; {remedy}")
         sets.append(names)
     found = {name for labels in sets for name in labels}
     names = list(chosen or class_names or sorted(found))
@@ -326,8 +340,10 @@ def _from_names(cells, wrapped, chosen, class_names, bad, faults, column, notes)
         if found and found <= {"0", "1"}:
             what = "holds only 0 and 1, one answer a text, and multi-label data have two labels or more"
             faults.add_whole(f"column {column!r} {what}; take a binary classifier, or write label names")
-        elif found and all(name.isdigit() for name in found):
+        elif found and all(re.fullmatch(r"[\d. ]+", name) for name in found):
             notes.append(f"the labels are numbers ({listed(names)}); give their names: label_names, counted from 0")
+        for name in sorted(name for name in found if name.lower() in EMPTY_WORDS):
+            notes.append(f"label {name!r} is taken as a name; where it means that there is none, leave the cell empty")
     position = {name: j for j, name in enumerate(names)}
     small = np.zeros((len(cells), len(names)), dtype=np.float32)
     for k, labels in enumerate(sets):
@@ -356,6 +372,8 @@ def _from_dictionaries(cells, chosen, unknown, bad):
     position = {name: j for j, name in enumerate(names)}
     small = np.full((len(cells), len(names)), UNKNOWN if unknown else 0, dtype=np.float32)
     for k, cell in enumerate(cells):
+        if len({name.strip() for name in cell}) < len(cell):
+            bad(k, f"{shown(cell)} names a label twice; write each once")
         for name, value in cell.items():
             truth = _truth(value)
             if name.strip() not in position:
@@ -375,11 +393,11 @@ _NO_VALUE = "there is no value; write an empty list for no label"
 
 def _are_vectors(lists, chosen, unknown):
     """Whether lists hold 0 or 1 a label, and not label ids: floats, or all of one length and nothing but 0 and 1."""
-    numbers = [x for cell in lists for x in cell if not (unknown and (x is None or x == -1))]
+    numbers = [x for cell in lists for x in cell if not (unknown and _truth(x) == UNKNOWN)]
     if not numbers or not all(isinstance(x, (int, float)) for x in numbers):
         return False
     lengths = {len(cell) for cell in lists}
-    alike = len(lengths) == 1 and set(numbers) <= {0, 1, -1} and len(chosen or lists[0]) == len(lists[0]) > 1
+    alike = len(lengths) == 1 and set(numbers) <= {0, 1, -1, UNKNOWN} and len(chosen or lists[0]) == len(lists[0]) > 1
     return alike or all(isinstance(x, float) for x in numbers)
 
 
@@ -397,7 +415,9 @@ def _from_vectors(cells, counts, chosen, unknown, bad, notes):
             truths = [_truth(x) for x in cell]
             if odd := [x for x, truth in zip(cell, truths, strict=True) if truth not in (0, 1, *[UNKNOWN] * unknown)]:
                 remedy = (
-                    f"delete the row or {AS_UNKNOWN}" if odd[0] in (-1, None) else "a label vector holds nothing else"
+                    f"delete the row or {AS_UNKNOWN}"
+                    if _truth(odd[0]) == UNKNOWN
+                    else "a label vector holds nothing else"
                 )
                 bad(k, f"{odd[0]!r} is neither 0 nor 1; {remedy}")
             else:
@@ -419,7 +439,7 @@ class _Column:
     form : str
         How it says yes and no: "0 and 1", "words" or "marks"; "probabilities" or "" where it holds no label.
     truth : float32 array of shape (n_examples,)
-        0, 1, UNKNOWN for -1 and for nothing, nan for anything else.
+        0, 1, UNKNOWN for -1, -100 and nothing, nan for anything else.
     values : pandas.Series of length n_examples
     example : value
         Something it holds, for a message.
@@ -432,7 +452,7 @@ class _Column:
 
 
 def _truth(value):
-    """0.0, 1.0, UNKNOWN for what says nothing (nothing, -1), nan for anything else."""
+    """0.0, 1.0, UNKNOWN for what says nothing (nothing, -1, UNKNOWN itself), nan for anything else."""
     if isinstance(value, str):
         word = value.strip().lower()
         if not word:
@@ -440,12 +460,12 @@ def _truth(value):
         if word in TRUTHS:
             return TRUTHS[word]
     try:
-        number = float("nan" if value is None else value)
+        number = float("nan" if value is None or value is pd.NA else value)
     except (TypeError, ValueError):
         return float("nan")
     if number in (0, 1):
         return number
-    missing = number == -1 or (np.isnan(number) and not isinstance(value, str))
+    missing = number in (-1, UNKNOWN) or (np.isnan(number) and not isinstance(value, str))
     return UNKNOWN if missing else float("nan")
 
 
@@ -463,7 +483,9 @@ def _look_at(column):
     counts = np.bincount(codes, minlength=len(values))
     truths = np.array([_truth(value) for value in values], dtype=np.float32)
     texts = [str(value).strip().lower() for value in values]
-    words = np.array([isinstance(value, str) and text in TRUTHS for value, text in zip(values, texts, strict=True)])
+    words = np.array(
+        [isinstance(value, str) and text in TRUTHS for value, text in zip(values, texts, strict=True)], bool
+    )
     words &= np.array([text not in ("true", "false") for text in texts], dtype=bool)
     marks = np.array([text in MARKS for text in texts], dtype=bool)
     says = np.isin(truths, (0, 1))
@@ -471,7 +493,7 @@ def _look_at(column):
     form = ""
     if marks.any() and counts[marks].sum() + n_silent == n:
         form, truths = "marks", np.where(marks, 1, 0).astype(np.float32)
-    elif (n_says and n_says + n_silent == n) or n_says > n / 2 or "-1" in texts and n_says + n_silent == n:
+    elif (n_says and n_says + n_silent == n) or n_says > n / 2 or MINUS & set(texts) and n_says + n_silent == n:
         form = "words" if counts[words].sum() > n_says / 2 else "0 and 1"
         truths[(words if form == "0 and 1" else ~words) & says] = np.nan  # one way to say it in one column
     elif _are_probabilities(values, counts):
@@ -526,7 +548,7 @@ def labels_from_columns(looked, chosen, left_out, unknown, faults, notes):
     elif sum(map(bool, used.values())) > 1:
         says = "; ".join(f"{listed(some)}: {form}" for form, some in used.items() if some)
         faults.add_whole(f"columns say yes and no in more than one way ({says}); say which are labels: {WHICH}")
-    elif not names and n_rows:
+    elif not names and n_rows and not hold_labels(looked):
         _say_why_none(looked, faults)
     if not chosen and len(names) > 1:
         what = f"the labels are the columns {listed(names)}"
@@ -534,19 +556,22 @@ def labels_from_columns(looked, chosen, left_out, unknown, faults, notes):
     if aside := [f"{name} (holds {shown(looked[name].example)})" for name in looked if name not in names]:
         why = "" if chosen or left_out else "; a label column holds 0 and 1"
         notes.append(f"columns not used: {listed(aside)}{why}")
-    minus = []
+    minus = {}  # where -1 is, by column
     for name in names:
         column = looked[name]
-        odd, silent = np.isnan(column.truth), column.truth == UNKNOWN
-        if silent.any() and not unknown and str(column.example) in ("-1", "-1.0"):
-            minus.append(name)
-        elif not unknown:
-            odd |= silent
-        faults.add(np.flatnonzero(odd), name, "{} is neither 0 nor 1; a label column holds nothing else", column.values)
+        odd, silent = np.flatnonzero(np.isnan(column.truth)), np.flatnonzero(column.truth == UNKNOWN)
+        faults.add(odd, name, "{} is neither 0 nor 1; a label column holds nothing else", column.values)
+        if len(silent) and not unknown:
+            is_minus = np.array([str(value).strip() in MINUS for value in column.values.iloc[silent]])
+            message = f"{{}} is neither 0 nor 1; write one of them or {AS_UNKNOWN}"
+            faults.add(silent[~is_minus], name, message, column.values)
+            if is_minus.any():
+                minus[name] = silent[is_minus]
     if minus:
-        n = int(np.any([looked[name].truth == UNKNOWN for name in minus], axis=0).sum())
-        which = f"column {minus[0]!r}" if len(minus) == 1 else f"columns {listed(minus)}"
-        what = f"-1 in {n} of {n_rows} rows, which often means that nobody looked"
+        n = len(set().union(*minus.values()))
+        name, rows = next(iter(minus.items()))
+        which = f"column {name!r}" if len(minus) == 1 else f"columns {listed(minus)}"
+        what = f"{float(looked[name].values.iloc[rows[0]]):g} in {n} of {n_rows} rows, which often means that nobody looked"
         faults.add_whole(f"{which}: {what}; delete these rows, or {AS_UNKNOWN}")
     matrix = np.array([looked[name].truth for name in names], dtype=np.float32).reshape(len(names), n_rows).T
     return [str(name) for name in names], matrix
@@ -560,7 +585,7 @@ def _say_why_none(looked, faults):
         faults.add_whole(f"{what}, and a label is 0 or 1; decide first, for instance 1 where it is at least 0.5")
         return
     found = listed([f"{name}, as {shown(column.example)}" for name, column in looked.items()]) or "nothing"
-    remedy = "add labels joined by |, or one 0/1 column a label"
+    remedy = "rename the column of labels to labels, or write one 0/1 column a label"
     faults.add_whole(f"there is neither a column 'labels' nor one of 0 and 1 (beside the texts: {found}); {remedy}")
 
 
@@ -570,9 +595,12 @@ def _say_why_none(looked, faults):
 def check_names(names, faults):
     """A fault for each name that is none, and for names that hardly differ."""
     for name in names:
-        if inside := next((c for c in name if c in '[]{}"\n\r'), None) or (name.count("(") != name.count(")") and "("):
+        inside = re.search(r"""[][{}"“”„«»\n\r\t\ud800-\udfff]|^['‘’`].*['‘’`]$""", name)
+        if inside or name.count("(") != name.count(")"):
             remedy = "write the plain name; labels of one cell are joined by |"
-            faults.add_whole(f"label {shown(name)} holds {inside!r}, which names do not; {remedy}")
+            faults.add_whole(
+                f"label {shown(name)} holds {inside[0][0] if inside else '('!r}, which names do not; {remedy}"
+            )
     alike = {}
     for name in names:
         alike.setdefault("".join(name.lower().split()), []).append(name)

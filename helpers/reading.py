@@ -8,6 +8,8 @@ import csv
 import gzip
 import json
 import re
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from helpers.labels import (
-    LISTS,
-    UNKNOWN,
     check_names,
     chosen_and_left_out,
     hold_labels,
@@ -31,16 +31,8 @@ from helpers.labels import (
 )
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
+_CALLED = {"train": "train training", "validation": "validation valid val dev", "test": "test testing"}
+SPLIT_NAMES = {name: split for split, names in _CALLED.items() for name in names.split()}
 TEXT_COLUMNS = ("text", "comment_text")
 KNOWN = {*TEXT_COLUMNS, "id", "labels", "split", "input_ids"}
 # The built-in sets, and which of their columns are labels, where that has to be said.
@@ -51,6 +43,8 @@ A_FILE = "a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file"
 FORMS = "https://github.com/multilabel-course/multilabel-course/blob/main/docs/your_own_data.md"
 SHOWN, MIN_ROWS, MAX_CHARACTERS = 10, 10, 1_000_000
 FEW = pa.dictionary(pa.int32(), pa.string())  # few different values among many rows, as labels and splits have
+NO_NAME = "column number {} has no name and is not used; name it if it is a label"
+TOLD = re.compile(rb'(?i)"?sep=(.)\1*"?\s*')
 HUB_NAME = r"[\w.-]+/[\w.-]+"
 
 
@@ -103,10 +97,8 @@ def embedded_path(name):
     for folder in (here.parent / "data", here / "_data"):
         if (folder / f"{name}.csv").exists():
             return folder / f"{name}.csv"
-    raise DataError(
-        name,
-        ["the embedded data set is not installed; mend: pip install --force-reinstall multilabel-course"],
-    )
+    remedy = "pip install --force-reinstall multilabel-course"
+    raise DataError(name, [f"the embedded data set is not installed; mend: {remedy}"])
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -159,22 +151,22 @@ def read_rows(source, allow_hub=True, label_names=None, tokenizer=None, unknown=
     path = embedded_path(source) if source in EMBEDDED else Path(source)
     name = path.name if path.name.lower().endswith(FILE_KINDS) else str(source)
     try:
-        chosen, left_out = chosen_and_left_out(label_names or EMBEDDED.get(source))
+        chosen, left_out = chosen_and_left_out(label_names)
     except ValueError as error:
         raise DataError(name, [str(error)]) from error
+    if EMBEDDED.get(source):
+        chosen = chosen or [label for label in EMBEDDED[source] if label not in left_out]
     return _check(name, _load(str(source), path, allow_hub), chosen, left_out, tokenizer, unknown)
 
 
 def _load(source, path, allow_hub):
     kind = next((kind for kind in FILE_KINDS if path.name.lower().endswith(kind)), None)
-    if path.is_dir() and not re.fullmatch(HUB_NAME, source):
+    if path.is_dir() and (kind or not re.fullmatch(HUB_NAME, source)):
         raise DataError(source, [f"this is a folder; give the file itself, {A_FILE}"])
     if kind:
         if not path.exists() and not path.is_symlink():
             raise DataError(source, [f"there is no such file (looked in {path.resolve().parent}); check the name"])
         try:
-            if path.is_dir():
-                raise DataError(source, [f"this is a folder; give the file itself, {A_FILE}"])
             others = {".jsonl": _read_json, ".json": _read_json, ".parquet": _read_parquet, ".xlsx": _read_excel}
             found = others.get(kind, _read_csv)(path)
         except OSError as error:
@@ -195,10 +187,16 @@ def _read_csv(path):
     """Every field as a string: "NA", "None" and "null" are texts that people write, only an empty field is empty."""
     import pyarrow.csv
 
-    gzipped = path.name.lower().endswith(".gz")
-    content = pa.py_buffer(gzip.decompress(path.read_bytes())) if gzipped else _on_disk(path)
+    content = _on_disk(path)
+    if content[:2].to_pybytes() == b"\x1f\x8b":  # whatever the file is called
+        try:
+            content = pa.py_buffer(gzip.decompress(content))
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(path.name, ["this is not a whole .gz file; write or download it again"]) from error
     start = content[:1_000_000].to_pybytes()
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if start[:4] in (b"PK\3\4", b"PAR1"):
+        raise DataError(path.name, ["this is an .xlsx, .zip or .parquet file, not a CSV; give it its own extension"])
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start[:4]:
         raise DataError(path.name, ["the file is UTF-16; save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"])
     delimiter, header, first, skipped, before = _header(start)
     if not header:
@@ -230,13 +228,12 @@ def _read_csv(path):
     if not body.size:
         raise DataError(path.name, ["the file has no rows; give at least ten texts"])
 
+    block = max(content.size // 8, 1 << 24)  # has to hold the longest row
+
     def parse(types, use_threads, handler=None):
         return pyarrow.csv.read_csv(
             pa.BufferReader(body),
-            # a block has to hold the longest row
-            pyarrow.csv.ReadOptions(
-                use_threads=use_threads, block_size=max(content.size // 8, 1 << 24), column_names=header
-            ),
+            pyarrow.csv.ReadOptions(use_threads=use_threads, block_size=block, column_names=header),
             pyarrow.csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=handler
             ),
@@ -263,7 +260,7 @@ def _read_csv(path):
     notes = []
     for name, k in unnamed.items():
         if (frame[name].astype(str) != "").any():
-            notes.append(f"column number {k + 1} has no name and is not used; name it if it is a label")
+            notes.append(NO_NAME.format(k + 1))
     return _Found(frame.drop(columns=list(unnamed)), number, faults, notes)
 
 
@@ -273,13 +270,15 @@ def _header(start):
     Returns
     -------
     (delimiter, names, fields of the first row, length of the header in bytes, number of the header's row). The names
-    are without spaces around them; there are none where the file is empty. Excel's line `sep=;` names the delimiter.
+    are without spaces around them; there are none where the file is empty. Empty lines before them are skipped, and
+    Excel's line `sep=;` names the delimiter.
     """
     bom = 3 if start.startswith(b"\xef\xbb\xbf") else 0
     lines = re.findall(rb"[^\r\n]*(?:\r\n|\n|\r|\Z)", start[bom:])
-    told = re.fullmatch(rb'"?sep=(.)"?\s*', lines[0]) if lines else None
-    before = 2 if told else 1
-    lines, skipped = (lines[1:], bom + len(lines[0])) if told else (lines, bom)
+    told, before, skipped = None, 1, bom
+    while len(lines) > 1 and (not lines[0].strip() or TOLD.fullmatch(lines[0])):
+        told = TOLD.fullmatch(lines[0]) or told
+        before, skipped, lines = before + 1, skipped + len(lines[0]), lines[1:]
 
     def rows(delimiter):
         used = []
@@ -336,7 +335,7 @@ def _read_json(path):
     remedy = 'write one object a line, as {"text": "...", "labels": ["a"]}'
     whole = None
     if text.lstrip()[0] == "[" or path.suffix.lower() == ".json":
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             whole = json.loads(text)
     if isinstance(whole, dict):
         if not isinstance(whole.get("text"), str):
@@ -350,7 +349,7 @@ def _read_json(path):
         if isinstance(entry, str) and not isinstance(whole, list):
             try:
                 record = json.loads(entry) if entry.strip() else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = False
         if isinstance(record, dict):
             records.append(record)
@@ -383,11 +382,16 @@ def _read_parquet(path):
 
     try:
         table = pyarrow.parquet.read_table(path)
+        frame = table.to_pandas()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(path.name, ["this is not a whole Parquet file; write or download it again"]) from error
+    except (TypeError, NotImplementedError):  # pandas cannot read its own note on Arrow's types
+        frame = table.replace_schema_metadata(None).to_pandas()
+    if frame.columns.nlevels > 1:
+        raise DataError(path.name, ["a column's name has several levels; give each column one name"])
     ids = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     labels = ids.get("info", {}).get("features", {}).get("labels", {})
-    frame, notes = _without_index(table.to_pandas())
+    frame, notes = _without_index(frame)
     return _Found(frame, np.arange(1, len(table) + 1), notes=notes, names=_class_names(labels))
 
 
@@ -399,7 +403,7 @@ def _without_index(frame):
         frame = frame.reset_index(level=names)
         index = frame.index if len(names) < index.nlevels else pd.RangeIndex(len(frame))
     notes = [f"the index {name!r} is read as a column" for name in names]
-    if not names and "id" not in frame and index.nlevels == 1 and pd.api.types.infer_dtype(index) == "string":
+    if not names and "id" not in frame and index.is_unique and pd.api.types.infer_dtype(index) == "string":
         frame, notes = frame.assign(id=index), ["the index is read as the column 'id'"]
     return frame.reset_index(drop=True), notes
 
@@ -407,19 +411,26 @@ def _without_index(frame):
 def _read_excel(path):
     """The first sheet of a workbook, as if it had been saved as a CSV."""
     try:
-        sheets = pd.read_excel(path, sheet_name=None, dtype=object, keep_default_na=False)
+        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object, keep_default_na=False)
+        with zipfile.ZipFile(path) as book:
+            merged = any(b"<mergeCell " in book.read(name) for name in book.namelist() if "worksheets/" in name)
     except ImportError as error:
         remedy = "pip install openpyxl, or save the sheet as 'CSV UTF-8'"
         raise DataError(path.name, [f"reading Excel's files takes the package openpyxl; {remedy}"]) from error
     except Exception as error:  # a zip file's or an XML parser's error
         raise DataError(path.name, ["this is not a whole Excel file; save it again, or as 'CSV UTF-8'"]) from error
     (name, frame), *others = sheets.items()
-    frame = frame.rename(columns=lambda column: column.strip() if isinstance(column, str) else column)
-    unnamed = [column for column in frame if re.fullmatch(r"Unnamed: \d+", str(column))]
-    full = (frame != "").any(axis=1)
-    number = np.flatnonzero(full) + 2
+    full = (frame != "").any(axis=1).to_numpy(dtype=bool)
+    number, frame = np.flatnonzero(full) + 1, frame.loc[full]
+    header = [str(value).strip() for value in frame.iloc[0]] if len(frame) else []
     notes = [f"of {len(sheets)} sheets the first is read, {name!r}"] if others else []
-    return _Found(frame.loc[full].drop(columns=unnamed).reset_index(drop=True), number, notes=notes)
+    if merged:
+        notes.append("merged cells hold their value in the first one only, the others are read as empty")
+    for k, column in enumerate(header):
+        if not column and (frame.iloc[1:, k] != "").any():
+            notes.append(NO_NAME.format(k + 1))
+    frame = frame.set_axis(header, axis=1).iloc[1:, [k for k, column in enumerate(header) if column]]
+    return _Found(frame.reset_index(drop=True), number[1:], notes=notes)
 
 
 def _class_names(feature):
@@ -492,7 +503,9 @@ def _check(source, found, chosen, left_out, tokenizer, unknown):
         text = frame[text_column]
         _check_texts(text, text_column, faults)
     elif "input_ids" in frame:
-        text = _decode(frame, tokenizer, faults, notes)
+        from helpers.tokenization import decode_texts  # loads torch
+
+        text = decode_texts(frame["input_ids"], tokenizer, faults, notes)
     elif len(frame):
         faults.add_whole(f"column 'text' is missing (the columns are {columns}); rename the one with the texts")
     ids = _check_ids(frame, faults, notes)
@@ -527,6 +540,8 @@ def _check(source, found, chosen, left_out, tokenizer, unknown):
     else:
         names, matrix = labels_from_columns(looked, chosen, left_out, unknown, faults, notes)
     check_names(names, faults)
+    if left_out and not names and not faults.found:
+        faults.add_whole("every label is left out; leave out fewer")
     if not faults.found:
         _check_counts(names, matrix, faults, notes)
     if faults.found:
@@ -536,7 +551,7 @@ def _check(source, found, chosen, left_out, tokenizer, unknown):
 
 def _plain(name, frame):
     """A column's name without spaces around it; in small letters where it is one that is looked for."""
-    plain = str(name).strip()
+    plain = str(name).strip().strip("\ufeff\u200b")
     return plain.lower() if plain.lower() in KNOWN and plain.lower() not in frame else plain
 
 
@@ -561,7 +576,8 @@ def _check_ids(frame, faults, notes):
 def _check_texts(text, column, faults):
     missing = text.isna().to_numpy()
     wrong = np.zeros(len(text), dtype=bool)
-    if text.dtype == object:  # a column of strings holds nothing else
+    if not isinstance(text.dtype, pd.StringDtype):  # a column of strings holds nothing else
+        text = text.astype(object)
         wrong = ~missing & ~text.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
     faults.add(np.flatnonzero(missing), column, "there is no text; write one or delete the row")
     faults.add(np.flatnonzero(wrong), column, "{} is not a text; put it between quotes or delete the row", text)
@@ -574,61 +590,25 @@ def _check_texts(text, column, faults):
         faults.add(i, column, message)
 
 
-def _decode(frame, tokenizer, faults, notes):
-    """Texts of a data set that comes as `input_ids`, with the special tokens and the padding taken off."""
-    from helpers import checkpoints, models
-
-    name = tokenizer or "the embedded tokenizer"
-    tokenizer = models.load_tokenizer(tokenizer or checkpoints.embedded_checkpoint())
-    remedy = "name the one they were made with: read_splits(..., tokenizer=...)"
-    rows = frame["input_ids"].to_list()
-    if any(not isinstance(ids, LISTS) for ids in rows):
-        faults.add_whole("column 'input_ids' does not hold lists of ids; give the data as .parquet or .jsonl")
-        return None
-    outside = [i for i, ids in enumerate(rows) if not len(ids) or min(ids) < 0 or max(ids) >= len(tokenizer)]
-    for i in outside:
-        what = f"id {max(rows[i])} is not" if len(rows[i]) else "there is no id"
-        faults.add(i, "input_ids", f"{what} in the vocabulary of {name} ({len(tokenizer):,} pieces); {remedy}")
-    if outside or not rows:
-        return None
-    starts = {int(ids[0]) for ids in rows}
-    if len(rows) > 1 and len(starts) == 1 and starts != {tokenizer.cls_token_id}:
-        piece = tokenizer.convert_ids_to_tokens(starts.pop())
-        what = f"every row starts with what is {piece!r} there, not with {tokenizer.cls_token}"
-        faults.add_whole(f"column 'input_ids': these are not the ids of {name} ({what}); {remedy}")
-        return None
-    special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
-    rows = [[i for i in ids if i not in special] for ids in rows]
-    text = pd.Series(tokenizer.batch_decode(rows), dtype="str")
-    sample = np.linspace(0, len(rows) - 1, min(len(rows), 200)).astype(int)
-    again = tokenizer(text.iloc[sample].to_list(), add_special_tokens=False, verbose=False)["input_ids"]
-    kept = np.mean([list(rows[i]) == ids for i, ids in zip(sample, again, strict=True)])
-    if kept < 0.8:
-        what = f"of {len(sample)} rows, decoded and tokenized again, {kept:.0%} give the same ids"
-        faults.add_whole(f"column 'input_ids': these are not the ids of {name} ({what}); {remedy}")
-    empty = (text.str.strip() == "").to_numpy()
-    faults.add(np.flatnonzero(empty), "input_ids", "the text is empty; delete the row")
-    notes.append(f"the texts were decoded from ids with {name}: capitals and cut ends are not in them")
-    return text
-
-
 def _check_counts(names, matrix, faults, notes):
     """What only makes sense once every row is in order."""
-    if not (matrix == 1).any():
-        faults.add_whole("no label is used in any row; check the labels")
+    present = matrix == 1
+    never = ~present.any(axis=0)
+    aside = "".join(f" ({note})" for note in notes if note.startswith(("columns not used", "column number")))
+    if never.all():
+        faults.add_whole(f"no label is used in any row; check the labels{aside}")
     elif len(names) == 1:
-        remedy = "take a binary classifier, or add labels"
+        remedy = f"take a binary classifier, or add labels{aside}"
         faults.add_whole(f"there is only one label, {names[0]!r}, and multi-label data have two or more; {remedy}")
     elif len(matrix) < MIN_ROWS:
-        what = "too few for train, validation and test"
-        faults.add_whole(f"{len(matrix)} rows are {what}; give at least {MIN_ROWS}")
-    present = matrix == 1
-    always, never = (present | (matrix == UNKNOWN)).all(axis=0), ~present.any(axis=0)
+        faults.add_whole(f"{len(matrix)} rows are too few for train, validation and test; give at least {MIN_ROWS}")
+    always = (matrix != 0).all(axis=0) & ~never
+    where = "" if present[:, always].all() else " where it is known"
     if not faults.found and (always | never).all():
         faults.add_whole("no label can be learned: each is on every row or on none; check the labels")
     named = np.array(names)
-    many = "{} labels are on every row ({}): there is nothing to learn for them"
-    notes += label_notes(named[always], "label {} is on every row: there is nothing to learn for it", many)
+    many = f"{{}} labels are on every row{where} ({{}}): there is nothing to learn for them"
+    notes += label_notes(named[always], f"label {{}} is on every row{where}: there is nothing to learn for it", many)
     many = "{} labels are on no row ({}): they can't be learned"
     notes += label_notes(named[never], "label {} is on no row: it can't be learned", many)
 

@@ -1,13 +1,16 @@
-"""From text to padded tensors."""
+"""From text to padded tensors, and from token ids back to text."""
 
 import os
 import tempfile
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import DatasetDict
 from datasets.fingerprint import get_temporary_cache_files_directory
 from torch.utils.data import Dataset
+
+from helpers.labels import LISTS
 
 
 class MultiLabelDataset(Dataset):
@@ -170,3 +173,53 @@ def pool_windows(logits, rows, how="max"):
     index = torch.as_tensor(rows, device=logits.device)[:, None].expand_as(logits)
     pooled = torch.zeros(int(rows.max()) + 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
     return pooled.scatter_reduce(0, index, logits, reduce=reductions[how], include_self=False)
+
+
+def decode_texts(ids, tokenizer, faults, notes):
+    """Texts of a data set that comes as `input_ids`, with the special tokens and the padding taken off.
+
+    Parameters
+    ----------
+    ids : pandas.Series of lists of int
+    tokenizer : str or None
+        Folder or hub name of the tokenizer that made them; None for the embedded one.
+    faults, notes : as in `helpers.labels.labels_from_cells`
+
+    Returns
+    -------
+    pandas.Series of str, or None where a fault is such that there are no texts
+    """
+    from helpers import checkpoints, models
+
+    name = tokenizer or "the embedded tokenizer"
+    tokenizer = models.load_tokenizer(tokenizer or checkpoints.embedded_checkpoint())
+    remedy = "name the one they were made with: read_splits(..., tokenizer=...)"
+    rows, kind = ids.to_list(), pd.api.types.infer_dtype
+    if not all(isinstance(row, LISTS) and kind(row, skipna=False) in ("integer", "empty") for row in rows):
+        faults.add_whole("column 'input_ids' does not hold lists of ids; give the data as .parquet or .jsonl")
+        return None
+    outside = [i for i, row in enumerate(rows) if not len(row) or min(row) < 0 or max(row) >= len(tokenizer)]
+    for i in outside:
+        what = f"id {max(rows[i])} is not" if len(rows[i]) else "there is no id"
+        faults.add(i, "input_ids", f"{what} in the vocabulary of {name} ({len(tokenizer):,} pieces); {remedy}")
+    if outside or not rows:
+        return None
+    starts = {int(row[0]) for row in rows}
+    if len(rows) > 1 and len(starts) == 1 and starts != {tokenizer.cls_token_id}:
+        piece = tokenizer.convert_ids_to_tokens(starts.pop())
+        what = f"every row starts with what is {piece!r} there, not with {tokenizer.cls_token}"
+        faults.add_whole(f"column 'input_ids': these are not the ids of {name} ({what}); {remedy}")
+        return None
+    special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
+    rows = [[i for i in row if i not in special] for row in rows]
+    text = pd.Series(tokenizer.batch_decode(rows), dtype="str")
+    sample = np.linspace(0, len(rows) - 1, min(len(rows), 200)).astype(int)
+    again = tokenizer(text.iloc[sample].to_list(), add_special_tokens=False, verbose=False)["input_ids"]
+    kept = np.mean([rows[i] == row for i, row in zip(sample, again, strict=True)])
+    if kept < 0.8:
+        what = f"of {len(sample)} rows, decoded and tokenized again, {kept:.0%} give the same ids"
+        faults.add_whole(f"column 'input_ids': these are not the ids of {name} ({what}); {remedy}")
+    empty = (text.str.strip() == "").to_numpy()
+    faults.add(np.flatnonzero(empty), "input_ids", "the text is empty; delete the row")
+    notes.append(f"the texts were decoded from ids with {name}: capitals and cut ends are not in them")
+    return text

@@ -201,6 +201,17 @@ CELLS = {
     '[{"label": "a"}, {"label": "b"}]': ("a", "b"),
     '[{"choices": ["a"]}, {"choices": ["b"]}]': ("a", "b"),
     "[[1, 0]]": (1, 0),
+    "()": (),
+    "[ True False]": (True, False),
+    "[-1  0  1]": (-1, 0, 1),
+    "[1. 0. -1.]": (1.0, 0.0, -1.0),
+    "[np.int64(1) np.int64(0)]": (1, 0),
+    "[np.True_, np.False_]": (True, False),
+    "['caf\\xe9']": ("café",),
+    "['a\\\\b' 'c']": ("a\\b", "c"),
+    "{'label': 1, 'other': 0}": {"label": 1, "other": 0},
+    "{'start': True, 'end': False}": {"start": True, "end": False},
+    '{"label": "a", "user": 1}': ("a",),
     "a|b": "a|b",
     "horror (film)": "horror (film)",
     "(other)": "(other)",
@@ -215,6 +226,12 @@ CELLS = {
     '[{"start": 0, "end": 4, "label": "a"}]': None,
     '[{"label": "a", "score": 0.4}]': None,
     '[[0, 4, "a"]]': None,
+    "['it''s']": None,
+    "{a=1, b=0}": None,
+    '{"labels": ["a", "b"], "scores": [0.9, 0.1]}': None,
+    "[0 0 ... 1]": None,
+    "['a', ...]": None,
+    "[" * 100_000: None,
 }
 
 
@@ -264,6 +281,18 @@ def fault_of(path, **options):
         (["0", "1"], "column 'labels' holds only 0 and 1, one answer a text, and multi-label data have two labels"),
         (["a]", "b"], "label 'a]' holds ']', which names do not; write the plain name"),
         (["a", 'b"'], "label 'b\"' holds '\"', which names do not; write the plain name"),
+        (["'a', 'b'", "'b'"], 'label "\'a\'" holds "\'", which names do not; write the plain name'),
+        (["“a”", "b"], "label '“a”' holds '“', which names do not; write the plain name"),
+        (['["\\ud83d"]', '["b"]'], "label '\\ud83d' holds '\\ud83d', which names do not; write the plain name"),
+        (["a\tb", "a", "b"], "column 'labels': label 'a\\tb' is 'a' and 'b', joined by '\\t'; "),
+        (["a、b", "a", "b"], "column 'labels': label 'a、b' is 'a' and 'b', joined by '、'; "),
+        (["1,0,1", "0,1"], "row 2, column 'labels': ['1', '0', '1'] names a label twice; write a vector as [0, 1]"),
+        (['{"a": 1, " a": 0}'], "row 2, column 'labels': {'a': 1, ' a': 0} names a label twice; write each once"),
+        (
+            ["[{'id': 28, 'name': 'a'}]"],
+            "row 2, column 'labels': \"[{'id': 28, 'name': 'a'}]\" holds dictionaries without a key \"label\" "
+            "(the keys are id, name)",
+        ),
         (["a(", "b"], "label 'a(' holds '(', which names do not; write the plain name"),
         (["{'a': 1, 'b': 0.4}"], "row 2, column 'labels': label 'b': 0.4 is neither 0 nor 1; decide for one of them"),
         (["{'a': 1, 'b': -1}"], "row 2, column 'labels': label 'b': -1 is neither 0 nor 1; delete it or read it as"),
@@ -282,7 +311,30 @@ def test_a_name_that_only_looks_joined_is_one_label_where_that_is_said(tmp_path)
     assert read_rows(frame_of(["new york", "rome"], tmp_path, ".csv")).label_names == ["new york", "rome"]
 
 
+def test_names_that_hold_a_separator_are_taken_where_they_are_given(tmp_path):
+    path = frame_of(["x, y|b", "b", "x, y"], tmp_path, ".csv")
+    assert "holds the separator ','" in fault_of(path)[0]
+    assert read_rows(path, label_names=["x, y", "b"]).matrix[:3].tolist() == [[1, 1], [0, 1], [1, 0]]
+
+
+def test_names_that_may_be_none_are_said(tmp_path):
+    note = "label {!r} is taken as a name; where it means that there is none, leave the cell empty"
+    assert read_rows(frame_of(["nan", "a|b", "N/A"], tmp_path, ".csv")).notes == [
+        note.format("N/A"),
+        note.format("nan"),
+    ]
+    numbers = "the labels are numbers (0 1, 1 0); give their names: label_names, counted from 0"
+    assert read_rows(frame_of(["0 1", "1 0"], tmp_path, ".csv")).notes == [numbers]
+
+
+def test_empty_forms_of_every_kind_beside_joined_names(tmp_path):
+    path = frame_of(["[]", "{}", "()", "set()", "", "a|b"], tmp_path, ".csv")
+    assert read_rows(path).matrix.sum(axis=1).tolist() == [0, 0, 0, 0, 0, 2] * 2
+
+
 def test_columns_that_tools_call_otherwise(tmp_path):
+    path = frame_of(None, tmp_path, ".csv", Genres=["['a']", "['b']"] * 6)
+    assert read_rows(path).notes == ["column 'Genres' is read as the labels"]
     path = frame_of(None, tmp_path, ".csv", genres=["drama", "drama|crime"] * 6)
     assert fault_of(path) == ["there is no column 'labels'; if 'genres' holds them, rename it to labels"]
     path = frame_of(None, tmp_path, ".csv", genres=["drama", "crime"] * 6, a=[0, 1] * 6, b=[1, 1, 0] * 4)
@@ -328,6 +380,22 @@ def test_a_word_among_words_is_a_fault_with_its_place(tmp_path):
     ]
 
 
+def test_a_cross_is_no_tick(tmp_path):
+    path = frame_of(None, tmp_path, ".csv", a=["✓", "✗", ""] * 4, b=["✗", "✓", ""] * 4)
+    assert fault_of(path)[0].startswith(
+        "there is neither a column 'labels' nor one of 0 and 1 (beside the texts: a, as"
+    )
+
+
+def test_the_only_label_is_refused_with_what_was_set_aside(tmp_path):
+    aside = "(columns not used: b (holds '0.4'); a label column holds 0 and 1)"
+    empty = frame_of(None, tmp_path, ".csv", a=[0] * 12, b=[0.4] * 12)
+    assert fault_of(empty) == [f"no label is used in any row; check the labels {aside}"]
+    path = frame_of(None, tmp_path, ".csv", a=[0, 1] * 6, b=[2, 1] * 6)
+    remedy = "take a binary classifier, or add labels (columns not used: b (holds '2'); a label column holds 0 and 1)"
+    assert fault_of(path) == [f"there is only one label, 'a', and multi-label data have two or more; {remedy}"]
+
+
 def test_any_other_column_is_set_aside_with_what_it_holds(tmp_path):
     columns = {
         "a": [0, 1] * 6,
@@ -350,6 +418,11 @@ def test_which_columns_are_labels_can_be_said():
     assert read_rows(path, label_names=["sad", "calm"]).matrix[5].tolist() == [1, 1]
     assert read_rows(CASES / "yes_no_mixed.csv", label_names=["-checked"]).label_names == ["calm", "angry", "sad"]
     assert read_rows(CASES / "three.csv", label_names=["-sad"]).label_names == ["angry", "calm"]
+    everything = ["-calm", "-angry", "-sad"]
+    assert fault_of(CASES / "three.csv", label_names=everything) == ["every label is left out; leave out fewer"]
+    assert fault_of(path, label_names=[*everything, "-is_retweet"]) == ["every label is left out; leave out fewer"]
+    assert "threat" not in read_rows("comments", label_names=["-threat"]).label_names
+    assert len(read_rows("comments", label_names=["-threat"]).label_names) == 5
     assert fault_of(path, label_names=["-nothing"])[0] == (
         "label 'nothing' is to be left out, but there is no such column (there are calm, angry, sad, is_retweet)"
     )
@@ -364,6 +437,10 @@ def test_which_columns_are_labels_can_be_said():
         ("a,b", "label names are 'a,b'; give a list of texts"),
         (["a", 1], "label names are ['a', 1]; give a list of texts"),
         (["a", "a "], "label name 'a' is given twice; give each once"),
+        (5, "label names are 5; give a list of texts"),
+        ({"a"}, "label names are {'a'}; give a list of texts"),
+        (np.array(["a", "b"]), "label names are array(['a', 'b'], dtype='<U1'); give a list of texts"),
+        (["-"], "label names are ['-']; give a list of texts"),
         (["a", "-b"], "give either the labels to take or, each with - before its name, those to leave out"),
     ],
 )
@@ -382,8 +459,28 @@ def test_minus_one_and_nothing_are_unknown_where_that_is_asked(tmp_path):
     assert rows.matrix[1].tolist() == [1, 1, 0]
     path = frame_of(None, tmp_path, ".csv", a=["1", "", "0"] * 4, b=["0", "1", "-1"] * 4)
     assert read_rows(path, unknown=True).matrix[:3].tolist() == [[1, 0], [UNKNOWN, 1], [0, UNKNOWN]]
-    assert fault_of(path)[0] == "row 3, column 'a': '' is neither 0 nor 1; a label column holds nothing else"
+    remedy = "write one of them or read it as unknown: UNKNOWN = True in a notebook, --unknown on the command line"
+    assert fault_of(path)[0] == f"row 3, column 'a': '' is neither 0 nor 1; {remedy}"
     assert fault_of(path)[-1].startswith("column 'b': -1 in 4 of 12 rows")
+    path = frame_of(None, tmp_path, ".csv", a=["-100", "", "1", "0"] * 3, b=["1", "0"] * 6)
+    assert read_rows(path, unknown=True).matrix[:3].tolist() == [[UNKNOWN, 1], [UNKNOWN, 0], [1, 1]]
+    assert fault_of(path)[-1].startswith("column 'a': -100 in 3 of 12 rows"), "the empty cells are not among them"
+    assert len(fault_of(path)) == 4
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "boolean", "float64", "category", "int8[pyarrow]"])
+def test_what_is_missing_in_any_type_is_unknown(tmp_path, dtype):
+    path = frame_of(None, tmp_path, a=pd.Series([1, None, 0] * 4).astype(dtype), b=[1, 0, 0] * 4)
+    assert read_rows(path, unknown=True).matrix[:3].tolist() == [[1, 1], [UNKNOWN, 0], [0, 0]]
+    assert [fault.split(":")[0] for fault in fault_of(path)] == [f"row {row}, column 'a'" for row in (2, 5, 8, 11)]
+
+
+def test_notes_on_labels_that_are_partly_unknown_are_true(tmp_path):
+    path = frame_of(None, tmp_path, ".csv", a=["1", "-1"] * 6, b=["-1.0"] * 12, c=["1", "0", "0"] * 4)
+    assert read_rows(path, unknown=True).notes[1:] == [
+        "label 'a' is on every row where it is known: there is nothing to learn for it",
+        "label 'b' is on no row: it can't be learned",
+    ]
 
 
 def test_unknown_within_dictionaries_and_vectors(tmp_path):
@@ -425,6 +522,9 @@ OLD = {
             [{"label": "a", "score": 0.7}],
         ]
     },
+    "dictionaries with the name under another key": {
+        "labels": [[{"id": 3, "name": "a"}, {"id": 4, "name": "b"}], [{"id": 4, "name": "b"}], []]
+    },
     "marked passages": {"labels": [[[0, 4, "a"], [5, 7, "b"]], [[0, 1, "b"]], [[0, 2, "a"], [2, 3, "a"]]]},
     "Prodigy's rows": {"accept": [["a", "b"], ["b"], ["a"]], "answer": ["accept", "accept", "reject"]},
 }
@@ -433,7 +533,7 @@ OLD = {
 @pytest.mark.parametrize("form", OLD)
 def test_the_line_that_converts_a_form_does_so(tmp_path, form):
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| {form}") and "frame" in line)
-    code = row.rsplit(" | ", 1)[1].strip("| `").replace("\\|", "|")
+    code = row.rsplit(" | ", 1)[1].strip("| `").split("`;")[0].replace("\\|", "|")
     frame = pd.DataFrame({name: values * 5 for name, values in OLD[form].items()})
     frame.insert(0, "text", [f"text {i}" for i in range(15)])
     frame.to_json(tmp_path / "old.jsonl", orient="records", lines=True)

@@ -1,10 +1,12 @@
 """Reading is strict: each fault has its exact message; each harmless oddity is read as meant."""
 
+import gzip
 import json
 
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from helpers.data import DataError, read_rows, read_splits
@@ -22,6 +24,7 @@ def jsonl(*records):
 
 
 QUOTES = "put texts that hold commas, quotes or line breaks between double quotes, and close each quote"
+GAP = "write one of them or read it as unknown: UNKNOWN = True in a notebook, --unknown on the command line"
 BOOK = "as many as a book; cut it into passages or delete the row"
 
 # The file's name, what is in it, and every fault that is found, word for word.
@@ -36,7 +39,7 @@ FAULTS = {
         "text,author\n" + "".join(f"t{i},me\n" for i in range(12)),
         [
             "there is neither a column 'labels' nor one of 0 and 1 (beside the texts: author, as 'me'); "
-            "add labels joined by |, or one 0/1 column a label"
+            "rename the column of labels to labels, or write one 0/1 column a label"
         ],
     ),
     "a column twice": (
@@ -65,7 +68,7 @@ FAULTS = {
     "a gap in a label column": (
         "bad.csv",
         "text,x,y\n" + GOOD_01 + "more,,1\n",
-        ["row 14, column 'x': '' is neither 0 nor 1; a label column holds nothing else"],
+        [f"row 14, column 'x': '' is neither 0 nor 1; {GAP}"],
     ),
     "an empty text": (
         "bad.csv",
@@ -161,7 +164,7 @@ FAULTS = {
     "gaps for zeros": (
         "bad.csv",
         "text,x,y\n" + "".join(f"t{i},{i % 2},{'1' if i > 9 else ''}\n" for i in range(12)),
-        [f"row {i}, column 'y': '' is neither 0 nor 1; a label column holds nothing else" for i in range(2, 12)],
+        [f"row {i}, column 'y': '' is neither 0 nor 1; {GAP}" for i in range(2, 12)],
     ),
     "ids in a CSV": (
         "bad.csv",
@@ -246,6 +249,34 @@ FAULTS = {
         "bad.csv",
         ("text,labels\n" + GOOD).encode("utf-16"),
         ["the file is UTF-16; save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"],
+    ),
+    "UTF-16 without one": (
+        "bad.csv",
+        ("text,labels\n" + GOOD).encode("utf-16-le"),
+        ["the file is UTF-16; save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"],
+    ),
+    "a workbook called CSV": (
+        "bad.csv",
+        b"PK\x03\x04 and more",
+        ["this is an .xlsx, .zip or .parquet file, not a CSV; give it its own extension"],
+    ),
+    "half of an archive": (
+        "bad.csv.gz",
+        gzip.compress(b"text,labels\n" + GOOD.encode())[:-9],
+        ["this is not a whole .gz file; write or download it again"],
+    ),
+    "a first line that is no header": (
+        "bad.csv",
+        "# made by hand\n" + GOOD[:4],
+        [f"row 2: 2 fields where the header has 1; {QUOTES}"],
+    ),
+    "JSON too deep to read": (
+        "bad.jsonl",
+        jsonl("[" * 100_000),
+        [
+            f"row 13: '{'[' * 55}...' is not a JSON object; "
+            'write one object a line, as {"text": "...", "labels": ["a"]}'
+        ],
     ),
     "another encoding in JSONL": (
         "bad.jsonl",
@@ -627,6 +658,27 @@ def test_headers_with_spaces_capitals_and_nothing(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("first", ["SEP=;", "sep=;;", "\n", "\nsep=;\n"])
+def test_lines_before_the_header(tmp_path, first):
+    path = tmp_path / "data.csv"
+    path.write_text(f"{first}\n" + TABLE.to_csv(sep=";", index=False) + ";a\n")
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults[0].startswith(f"row {first.count(chr(10)) + 27}, column 'text': the text is empty")
+
+
+def test_marks_that_nobody_sees_around_a_header(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("\ufeff\ufefftext,labels\u200b\n" + GOOD, encoding="utf-8")
+    assert read_rows(path).label_names == ["a", "b"]
+
+
+@pytest.mark.parametrize(("name", "pack"), [("data.csv", gzip.compress), ("data.csv.gz", bytes)])
+def test_an_archive_is_known_by_its_content(tmp_path, name, pack):
+    (tmp_path / name).write_bytes(pack(b"text,labels\n" + GOOD.encode()))
+    assert read_rows(tmp_path / name).label_names == ["a", "b"]
+
+
 def test_old_macs_line_ends_and_a_file_without_a_last_one(tmp_path):
     path = tmp_path / "data.csv"
     path.write_bytes(TABLE.to_csv(index=False, lineterminator="\r").rstrip("\r").encode())
@@ -686,6 +738,35 @@ def test_a_sheet_is_read_as_its_csv_would_be(tmp_path):
     assert error.value.faults == ["this is not a whole Excel file; save it again, or as 'CSV UTF-8'"]
 
 
+def test_headers_of_a_sheet(tmp_path):
+    """Two of one name, one without, rows before the header, and cells that are merged."""
+    path = tmp_path / "data.xlsx"
+    rows = [[text, i % 2, i % 3 // 2, 7] for i, text in enumerate(TEXTS)]
+    pd.DataFrame([["text", "a", "a", "b"], *rows]).to_excel(path, index=False, header=False)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == [
+        "column 'a': there are 2 columns of this name, spaces around it left off; rename or remove all but one"
+    ]
+    empty = [None] * 4
+    pd.DataFrame([empty, ["text", "a", "b", None], *rows, empty, [None, 1, 0, 0]]).to_excel(
+        path, index=False, header=False
+    )
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == ["row 28, column 'text': the text is empty; write one or delete the row"]
+    frame = pd.DataFrame([["text", "labels", "by", None], *rows])
+    frame.iloc[1:, 1] = TABLE["labels"]
+    with pd.ExcelWriter(path) as writer:
+        frame.to_excel(writer, index=False, header=False)
+        writer.book.active.merge_cells("B2:B4")
+    notes = read_rows(path).notes
+    assert notes[:2] == [
+        "merged cells hold their value in the first one only, the others are read as empty",
+        "column number 4 has no name and is not used; name it if it is a label",
+    ]
+
+
 def test_a_sheet_without_openpyxl(tmp_path, monkeypatch):
     def missing(*args, **kwargs):
         raise ImportError("`Import openpyxl` failed.")
@@ -710,6 +791,44 @@ def test_an_index_that_says_something_is_a_column(tmp_path, name):
     assert sorted(rows.id) == sorted(f"d{i}" for i in range(24))
     assert sorted(rows.text) == sorted(TEXTS)
     assert rows.notes == [f"the index {name!r} is read as a column" if name else "the index is read as the column 'id'"]
+
+
+def test_an_index_of_texts_that_recur_is_no_id(tmp_path):
+    TABLE.set_axis(["page"] * 24).to_parquet(tmp_path / "data.parquet")
+    assert list(read_rows(tmp_path / "data.parquet").id[:2]) == ["1", "2"]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.string(), 2)])
+def test_lists_of_arrows_own_types(tmp_path, kind):
+    """Which pandas writes to Parquet and cannot read back."""
+    labels = pd.Series([["a", "b"], ["b", "c"]] * 12, dtype=pd.ArrowDtype(kind))
+    TABLE.assign(labels=labels).to_parquet(tmp_path / "data.parquet")
+    assert read_rows(tmp_path / "data.parquet").matrix[:2].tolist() == [[1, 1, 0], [0, 1, 1]]
+
+
+def test_texts_and_columns_of_odd_types(tmp_path):
+    path = tmp_path / "data.parquet"
+    TABLE.assign(text=range(24)).to_parquet(path)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults[0] == "row 1, column 'text': 0 is not a text; put it between quotes or delete the row"
+    assert len(error.value.faults) == 24
+    TABLE.assign(text=pd.Categorical([None, *TEXTS[1:]])).to_parquet(path)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == ["row 1, column 'text': there is no text; write one or delete the row"]
+    TABLE.set_axis(pd.MultiIndex.from_tuples([("text", ""), ("labels", "a")]), axis=1).to_parquet(path)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert error.value.faults == ["a column's name has several levels; give each column one name"]
+
+
+@pytest.mark.parametrize("ids", ["101 102", None, [101.0, 102.0], ["101"], [101, None], [[101, 102]]])
+def test_input_ids_that_are_none(tmp_path, ids):
+    pd.DataFrame({"input_ids": [ids] * 24, "labels": TABLE["labels"]}).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(DataError) as error:
+        read_rows(tmp_path / "data.parquet")
+    assert error.value.faults == ["column 'input_ids' does not hold lists of ids; give the data as .parquet or .jsonl"]
 
 
 @pytest.mark.parametrize("column", ["id", "labels", "split", "x"])
