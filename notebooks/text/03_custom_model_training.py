@@ -10,7 +10,7 @@
 # - write a training loop with warm-up, two learning rates, weights for rare labels and gradient accumulation;
 # - judge each step of a recipe by its mean over seeds, and make training many times faster while watching the score.
 #
-# **Time:** about a minute and a half on the built-in data, on a laptop with two CPU cores. With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to three minutes, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
+# **Time:** one to one and a half minutes on the built-in data, on a laptop with two CPU cores. With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to three minutes, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up

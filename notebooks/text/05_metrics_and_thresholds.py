@@ -9,7 +9,7 @@
 # - choose a threshold per label on validation data, and know when not to;
 # - report a final score with an interval.
 #
-# **Time:** about a minute on a laptop with two CPU cores, also for 2,500 texts of your own; and the time of notebook 4, two minutes and more, if that has not run yet. On a GPU: not measured.
+# **Time:** about a minute on a laptop with two CPU cores, also for 2,500 texts of your own; and the time of notebook 4, if that has not run yet. On a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up

@@ -8,7 +8,7 @@
 # - save a model folder that is complete, and show that it gives the same answers after reloading;
 # - avoid the two classic slips: labels in the wrong order, and softmax in the place of sigmoid.
 #
-# **Time:** a few seconds, and the time of notebook 4, two minutes and more, if that has not run yet. On a GPU: not measured.
+# **Time:** a few seconds, and the time of notebook 4, if that has not run yet. On a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up
