@@ -234,6 +234,11 @@ with show_error():
     predictor("one string instead of a list")
 with show_error():
     predictor(pd.DataFrame({"text": texts}))
+
+# %% [markdown]
+# Nor is it asked about nothing: an empty text or a missing value is named by its number, from 0.
+
+# %% tags=["nbval-check-output"]
 with show_error():
     predictor(["fine", "   "])
 with show_error():
