@@ -5,10 +5,13 @@ STAMP := .venv/.installed
 OFFLINE := sh tests/offline.sh
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test test-all lab bench full notebooks texts clean
+.PHONY: run run-all test test-all lab bench full notebooks texts clean
 
 run: $(STAMP)  ## execute the six notebooks on the embedded data; the results are in build/
 	$(BIN)/python -m helpers run $(if $(DATASET),--dataset "$(DATASET)")
+
+run-all: $(STAMP)  ## also the appendix, which is for a second reading
+	$(BIN)/python -m helpers run --all $(if $(DATASET),--dataset "$(DATASET)")
 
 test: $(STAMP)  ## lint, unit tests, every notebook once from an empty folder
 	$(BIN)/ruff check .
@@ -30,11 +33,11 @@ full: $(STAMP)  ## the GPU profile: data and checkpoint from the hub
 bench: $(STAMP)  ## the measurements in benchmarks/
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-notebooks: $(STAMP)  ## from notebooks/text/ through execution to notebooks/; ONLY="03 04" for some of them
-	$(BIN)/python -m helpers run --in-place $(ONLY)
+notebooks: $(STAMP)  ## from notebooks/text/ through execution to notebooks/; ONLY="03 A1" for some of them
+	$(BIN)/python -m helpers run --in-place --all $(ONLY)
 
 texts: $(STAMP)  ## the other way, after an edit in JupyterLab: from notebooks/ to notebooks/text/
-	$(BIN)/python -c 'from helpers.notebooks import find_notebooks, to_text; [to_text(p, f"notebooks/text/{p.stem}.py") for p in find_notebooks(".")]'
+	$(BIN)/python -c 'from helpers.notebooks import counterpart, find_notebooks, to_text; [to_text(p, counterpart(".", p)) for p in find_notebooks(".", appendix=True)]'
 	$(BIN)/ruff format --quiet notebooks/text
 
 clean:  ## remove what the other targets made, the environment excepted

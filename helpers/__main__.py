@@ -20,7 +20,10 @@ def main(arguments=None):
     check = commands.add_parser("check", help="read a data set as the notebooks do and say what is wrong with it")
     check.add_argument("file", help=f"{reading.A_FILE}, movies, comments or a hub name")
     run = commands.add_parser("run", help="execute the notebooks")
-    run.add_argument("notebooks", nargs="*", help="which ones, by the start of their names (01 04); default: all")
+    run.add_argument(
+        "notebooks", nargs="*", help="which ones, by the start of their names (01 04 A1); default: the six"
+    )
+    run.add_argument("--all", action="store_true", help="the six and the appendix")
     run.add_argument("--profile", default=None, choices=("tiny", "full"))
     run.add_argument(
         "--dataset", default=None, help="DATASET for every notebook: a file, movies, comments or a hub name"

@@ -76,13 +76,36 @@ def benchmark_results(name):
 # Executing them -------------------------------------------------------------------------------------------------------
 
 
-def find_notebooks(root, wanted=(), kind="*.ipynb"):
-    """Notebooks of a clone whose names start with one of `wanted` (all when empty), in order."""
-    found = sorted((Path(root) / "notebooks").glob(kind))
+APPENDIX = "appendix"  # what is for a second reading: a folder below notebooks/, and one below notebooks/text/
+
+
+def find_notebooks(root, wanted=(), appendix=False, texts=False):
+    """Notebooks of a clone, or their texts, in order.
+
+    Parameters
+    ----------
+    root : path
+    wanted : list of str
+        What their names start with; they may be of the appendix. Empty: the six, and with `appendix` all.
+    appendix, texts : bool
+    """
+    folder, kind = Path(root) / "notebooks", "*.py" if texts else "*.ipynb"
+    place = folder / "text" if texts else folder
+    found = sorted(place.glob(kind))
+    if wanted or appendix:
+        found += sorted((place / APPENDIX).glob(kind))
     chosen = [path for path in found if not wanted or any(path.name.startswith(w) for w in wanted)]
     if not chosen:
-        raise CommandError(f"no notebook in {Path(root) / 'notebooks'} starts with {' or '.join(wanted) or 'anything'}")
+        raise CommandError(f"no notebook in {folder} starts with {' or '.join(wanted) or 'anything'}")
     return chosen
+
+
+def counterpart(root, path):
+    """Where the text of a notebook lies in a clone, or the notebook of a text."""
+    folder, path = Path(root) / "notebooks", Path(path)
+    if path.suffix == ".py":
+        return folder / path.relative_to(folder / "text").with_suffix(".ipynb")
+    return folder / "text" / path.relative_to(folder).with_suffix(".py")
 
 
 def run_notebooks(options):
@@ -96,15 +119,16 @@ def run_notebooks(options):
     output = Path(parameters.get("OUTPUT_DIR", root / "build"))
     output.mkdir(parents=True, exist_ok=True)
     results, started = [], time.time()
-    for path in find_notebooks(root, options.notebooks, "text/*.py" if options.in_place else "*.ipynb"):
-        target = output / f"{path.stem}.ipynb"
+    for path in find_notebooks(root, options.notebooks, options.all, texts=options.in_place):
+        target, stored = output / f"{path.stem}.ipynb", counterpart(root, path) if options.in_place else path
         if options.in_place:
             from_text(path, target)
-        seconds, error = execute(target if options.in_place else path, target, parameters, root / "notebooks")
+            stored.parent.mkdir(exist_ok=True)
+        seconds, error = execute(target if options.in_place else path, target, parameters, stored.parent)
         if error is None:
             write_html(target)
             if options.in_place:
-                store(target, root / "notebooks" / target.name)
+                store(target, stored)
         else:
             print(f"{target.name} failed after {seconds:.0f} s: {error}", file=sys.stderr)
         results.append((path.stem, seconds, error))

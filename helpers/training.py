@@ -229,7 +229,17 @@ def validation(model, loader, compute):
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, patience=None, accelerator=None):
+def fit(
+    model,
+    train_loader,
+    valid_loader,
+    run,
+    pos_weight=None,
+    accumulate=1,
+    patience=None,
+    accelerator=None,
+    train_one_epoch=train_one_epoch,
+):
     """Train for `run.settings.epochs` epochs, with warm-up and linear decay, and keep the best by validation macro-AP.
 
     After each epoch all that the next one depends on is written to the run's folder. Training that was cut off goes on
@@ -251,11 +261,14 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
         size stays that of all together. Only the first process writes; a training that goes on after a cut repeats its
         random numbers only, not those of the others. Where cells are unknown, each process takes the mean over its own
         known ones, which is nearly that over all.
+    train_one_epoch : function
+        Called as this module's, with (model, loader, optimizer, scheduler, pos_weight, compute, accumulate); what it
+        returns is the training loss.
 
     Returns
     -------
-    list of dict, one an epoch: epoch, training loss, validation macro-AP, seconds. The model holds the best epoch's
-    weights.
+    list of dict, one an epoch: epoch, training loss, validation loss (with the same weights), validation macro-AP,
+    seconds. The model holds the best epoch's weights.
 
     Raises
     ------
@@ -279,12 +292,14 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
             loss = train_one_epoch(learner, batches, optimizer, scheduler, pos_weight, compute, accumulate)
             if accelerator:
                 loss = accelerator.reduce(torch.tensor(loss, device=compute.device), reduction="mean").item()
-            score = macro_average_precision(*validation(model, valid_loader, compute))
-            seconds, epoch = time.perf_counter() - start, len(history) + 1
-            history.append({"epoch": epoch, "training loss": loss, "validation macro-AP": score, "seconds": seconds})
+            y_true, y_prob = validation(model, valid_loader, compute)
+            row = {"epoch": len(history) + 1, "training loss": loss}
+            row["validation loss"] = loss_of_probabilities(y_true, y_prob, pos_weight)
+            row["validation macro-AP"] = macro_average_precision(y_true, y_prob)
+            history.append(row | {"seconds": time.perf_counter() - start})
             if compute.rank == 0:
-                text = f"training loss {loss:.3f}, validation macro-AP {score:.3f}"
-                print(f"epoch {epoch}/{settings.epochs}: {text}", flush=True)
+                text = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name != "epoch")
+                print(f"epoch {row['epoch']}/{settings.epochs}: {text}", flush=True)
             state.save(history)
         if compute.rank == 0 and len(history) < settings.epochs:
             print(f"no better for {patience} epochs: stopped")
@@ -292,6 +307,12 @@ def fit(model, train_loader, valid_loader, run, pos_weight=None, accumulate=1, p
             hint_at_more_epochs([row["validation macro-AP"] for row in history])
         state.finish(history)
     return history
+
+
+def loss_of_probabilities(y_true, y_prob, pos_weight=None):
+    """The loss of what `validation` returns, a float; a probability of 0 or 1 counts as one nearly so."""
+    logits = torch.from_numpy(y_prob).double().logit(eps=1e-7)
+    return loss_fn(logits, torch.from_numpy(y_true), None if pos_weight is None else pos_weight.cpu()).item()
 
 
 def check_training(model, loader, settings):

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+APPENDIX = sorted((ROOT / "notebooks" / "appendix").glob("*.ipynb"))
 
 os.environ.setdefault("MULTILABEL_COURSE_PRECISION", "fp32")  # the precision that every machine has
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -10,7 +10,7 @@ from conftest import tiny_checkpoint
 
 from helpers import __main__ as command
 from helpers.data import EMBEDDED
-from helpers.notebooks import METADATA
+from helpers.notebooks import METADATA, counterpart, find_notebooks
 
 
 def call(*arguments, cwd=None):
@@ -88,6 +88,32 @@ def test_run_in_place_goes_from_text_through_execution_to_the_notebook(clone):
     assert "papermill" not in stored.metadata
     assert not call("run", "02", "--in-place", cwd=clone).stdout.startswith("Traceback")
     assert "1 / 0" in (clone / "notebooks" / "02_bad.ipynb").read_text(), "what fails is not stored"
+
+
+def test_the_appendix_is_run_where_it_is_asked_for(clone):
+    for name in ("02_bad", "03_empty"):
+        (clone / "notebooks" / f"{name}.ipynb").unlink()
+        (clone / "notebooks" / "text" / f"{name}.py").unlink()
+    text = clone / "notebooks" / "text" / "appendix" / "A1_more.py"
+    text.parent.mkdir()
+    text.write_text("# %%\nimport os\nprint(os.path.basename(os.getcwd()))\n")
+    stored = clone / "notebooks" / "appendix" / "A1_more.ipynb"
+    made = call("run", "A1", "--in-place", cwd=clone)
+    assert made.returncode == 0, made.stderr
+    assert nbformat.read(stored, as_version=4).cells[0].outputs[0].text == "appendix\n"
+    assert counterpart(clone, stored) == text
+    assert counterpart(clone, text) == stored
+    for arguments, names in (
+        ([], ["01_good", "04_good"]),
+        (["--all"], ["01_good", "04_good", "A1_more"]),
+        (["A1", "04"], ["04_good", "A1_more"]),
+    ):
+        found = find_notebooks(clone, [a for a in arguments if a != "--all"], "--all" in arguments)
+        assert [path.stem for path in found] == names
+    result = call("run", "--all", cwd=clone)
+    assert result.returncode == 0, result.stderr
+    cells = nbformat.read(clone / "build" / "A1_more.ipynb", as_version=4).cells
+    assert cells[-1].outputs[0].text == "appendix\n", "it is run where it lies"
 
 
 def test_run_in_place_takes_no_parameters(clone):

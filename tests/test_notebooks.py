@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from conftest import NOTEBOOKS, ROOT
+from conftest import APPENDIX, NOTEBOOKS, ROOT
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME  # noqa: F401  (nbval has to be installed, or nothing is compared)
 from nbval.plugin import IPyNbFile, coalesce_streams
 
@@ -41,14 +41,14 @@ def executed(artefacts):
     return execute
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + APPENDIX, ids=lambda p: p.stem)
 def test_runs_to_its_end(path, executed):
     notebook, error = executed(path)
     assert error is None
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip())
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + APPENDIX, ids=lambda p: p.stem)
 def test_deterministic_outputs_are_the_stored_ones(path, executed, request):
     """nbval's comparison of the cells tagged nbval-check-output, with what papermill has just executed."""
     notebook, error = executed(path)
@@ -144,7 +144,7 @@ def test_expectations_stop_on_built_in_data_only(capsys):
         expect(False, "the model leads", built_in)
 
 
-TEXTS = sorted((ROOT / "notebooks" / "text").glob("*.py"))
+TEXTS = notebooks.find_notebooks(ROOT, appendix=True, texts=True)
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda p: p.stem)
@@ -236,10 +236,10 @@ def fresh_clone(tmp_path_factory):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + APPENDIX, ids=lambda p: p.stem)
 def test_runs_alone_and_first(path, fresh_clone, tmp_path):
     _, error = notebooks.execute(
-        fresh_clone / "notebooks" / path.name, tmp_path / path.name, {"OUTPUT_DIR": str(tmp_path / "build")}
+        fresh_clone / path.relative_to(ROOT), tmp_path / path.name, {"OUTPUT_DIR": str(tmp_path / "build")}
     )
     assert error is None
 
@@ -285,7 +285,7 @@ def readers_own_file(tmp_path_factory):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + APPENDIX, ids=lambda p: p.stem)
 def test_runs_on_a_readers_own_file(path, readers_own_file, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "own-build"
     _, error = notebooks.execute(
@@ -316,7 +316,7 @@ def empty_environment(tmp_path_factory):
 
 @pytest.mark.all
 @pytest.mark.needs_registry
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + APPENDIX, ids=lambda p: p.stem)
 def test_runs_copied_alone_into_an_empty_folder(path, empty_environment, fresh_clone, tmp_path):
     """The set-up cell installs the course from the address in MULTILABEL_COURSE, here a local clone."""
     (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -8,7 +8,7 @@ import re
 import tomllib
 
 import pytest
-from conftest import NOTEBOOKS, ROOT
+from conftest import APPENDIX, NOTEBOOKS, ROOT
 
 import helpers
 from helpers import __version__, notebooks
@@ -33,17 +33,17 @@ def tags(cell):
     return cell["metadata"].get("tags", [])
 
 
-def test_there_are_six_notebooks_in_the_readme():
+def test_there_are_six_notebooks_and_the_appendix_in_the_readme():
     assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
+    assert all(path.name.startswith("A") for path in APPENDIX)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"notebooks/{path.name}" in readme for path in NOTEBOOKS)
-    assert [path.stem for path in sorted((ROOT / "notebooks" / "text").glob("*.py"))] == [
-        path.stem for path in NOTEBOOKS
-    ]
+    assert all(path.relative_to(ROOT).as_posix() in readme for path in NOTEBOOKS + APPENDIX)
+    texts = notebooks.find_notebooks(ROOT, appendix=True, texts=True)
+    assert [notebooks.counterpart(ROOT, path) for path in texts] == NOTEBOOKS + APPENDIX
     assert "*.ipynb" in (ROOT / ".gitattributes").read_text()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + APPENDIX, ids=lambda p: p.stem)
 class TestNotebook:
     def test_is_stored_executed_in_order_and_without_errors(self, path):
         code = [cell for cell in cells_of(path) if source(cell).strip()]
@@ -106,8 +106,7 @@ class TestNotebook:
 
     def test_is_made_from_its_text(self, path, tmp_path):
         """Cells, their kinds and their tags; after an edit of the text: `make notebooks`."""
-        text = path.parent / "text" / f"{path.stem}.py"
-        notebooks.from_text(text, tmp_path / path.name)
+        notebooks.from_text(notebooks.counterpart(ROOT, path), tmp_path / path.name)
         made, stored = (json.loads(p.read_text(encoding="utf-8")) for p in (tmp_path / path.name, path))
         kept = ("id", "cell_type", "metadata", "source")
         cells = [[{name: cell[name] for name in kept} for cell in notebook["cells"]] for notebook in (made, stored)]
@@ -294,7 +293,7 @@ def test_every_helpers_module_has_a_test():
 def test_the_picture_in_the_readme_is_the_notebooks():
     outputs = [
         output["data"]["image/png"]
-        for cell in cells_of(NOTEBOOKS[2])
+        for cell in cells_of(APPENDIX[0])
         for output in cell["outputs"]
         if "image/png" in output.get("data", {})
     ]

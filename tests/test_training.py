@@ -291,6 +291,31 @@ def test_fit_learns_from_known_cells_and_its_scores_are_numbers(small_run):
     assert max(score for _, score in values) > (y_true == 1).sum() / (y_true != UNKNOWN).sum() + 0.2
 
 
+def test_fit_calls_the_epoch_it_is_given_and_takes_the_validation_loss(small_run):
+    """The given one trains on nothing, so the model that is validated is the one that was passed."""
+    tokenizer, splits = models.load_tokenizer(small_run.checkpoint), small_run.splits
+    loaders = [
+        training.make_loader(splits[n], tokenizer, small_run.settings, n == "train") for n in ("train", "validation")
+    ]
+    model, pos_weight = without_dropout(small_run), torch.tensor([1.0, 3.0, 9.0])
+    called = []
+
+    def no_epoch(*arguments):
+        called.append([type(argument).__name__ for argument in arguments])
+        return 0.25
+
+    history = training.fit(model, *loaders, small_run, pos_weight, train_one_epoch=no_epoch)
+    assert [row["training loss"] for row in history] == [0.25, 0.25]
+    assert called[0][:4] == ["DistilBERTClass", "DataLoader", "AdamW", "LambdaLR"]
+    whole = loaders[1].collate_fn([loaders[1].dataset[i] for i in range(len(loaders[1].dataset))])
+    with torch.inference_mode():
+        logits = model.eval()(whole["input_ids"], whole["attention_mask"])
+    expected = training.loss_fn(logits, whole["labels"], pos_weight).item()
+    assert history[-1]["validation loss"] == pytest.approx(expected, abs=1e-5)
+    sure = np.array([[1.0, 0.0]], dtype=np.float32), np.array([[0.0, 1.0]], dtype=np.float32)
+    assert training.loss_of_probabilities(*sure) == pytest.approx(-np.log(1e-7), abs=1e-3)
+
+
 KILLED = """
 import os, signal, sys
 sys.path[:0] = [{root!r}, {tests!r}]
@@ -473,11 +498,10 @@ def test_another_training_is_not_taken_up(small_run, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", ["too long", "another head", "no rows", "folder"])
-def test_what_can_only_fail_is_refused_before_training(small_run, fault, tmp_path, monkeypatch):
+def test_what_can_only_fail_is_refused_before_training(small_run, fault, tmp_path):
     splits, tokenizer = small_run.splits, models.load_tokenizer(small_run.checkpoint)
     loader = training.make_loader(splits["train"], tokenizer, small_run.settings, True)
     model = models.DistilBERTClass(small_run.checkpoint, 4 if fault == "another head" else 3)
-    monkeypatch.setattr(training, "train_one_epoch", lambda *_: pytest.fail("time was spent on training"))
     message = {
         "too long": "MAX_LEN is 65, and the model reads at most 64 tokens; lower it",
         "another head": "the model's head has 4 outputs and the data have 3 labels; build it anew",
@@ -492,7 +516,13 @@ def test_what_can_only_fail_is_refused_before_training(small_run, fault, tmp_pat
         (tmp_path / "file").write_text("in the way")
         small_run.folder.path = tmp_path / "file" / "run"
     with pytest.raises(ParameterError, match=message):
-        training.fit(model, loader, loader, small_run)
+        training.fit(
+            model,
+            loader,
+            loader,
+            small_run,
+            train_one_epoch=lambda *_: pytest.fail("time was spent on training"),
+        )
 
 
 @pytest.mark.parametrize("train", [True, False])

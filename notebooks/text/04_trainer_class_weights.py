@@ -24,7 +24,8 @@ ADDRESS = f"https://github.com/multilabel-course/multilabel-course/archive/refs/
 try:
     assert importlib.import_module("helpers").__version__ == VERSION
 except (ImportError, AttributeError, AssertionError):
-    source = os.environ.get("MULTILABEL_COURSE", ".." if os.path.exists("../helpers/runtime.py") else ADDRESS)
+    clone = [up for up in ("..", "../..") if os.path.exists(f"{up}/helpers/runtime.py")]
+    source = os.environ.get("MULTILABEL_COURSE", [*clone, ADDRESS][0])
     command = [sys.executable, "-m", "pip", "install", "--quiet", source]
     if (pip := subprocess.run(command, capture_output=True, text=True)).returncode:
         raise RuntimeError(f"pip could not install the course from {source}:\n{pip.stderr[-2000:]}") from None
