@@ -373,7 +373,7 @@ checkpoints.cleanup()
 
 # %% [markdown]
 # ## Was it worth it?
-# Baselines of notebook 3, on these data. (The frozen encoder is left out to save time: on the built-in comments it stays behind the linear SVM, see the table of three sets there.)
+# Baselines of notebook 3, on these data. (The frozen encoder is left out to save time: on the built-in comments it stays behind the linear SVM, see the table of three sets in [A1](appendix/A1_what_a_recipe_buys.ipynb).)
 
 # %%
 texts, new_texts = train["text"][:], valid["text"][:]
@@ -429,7 +429,7 @@ differences(y_valid, predictions, "fine-tuned").round(3)
 # %% [markdown]
 # The fine-tuned model's epoch was chosen on these validation texts, on the built-in data its recipe as well; the baselines had no such choice. The test split of notebook 5 will tell how much that was worth.
 #
-# The intervals cover the choice of texts; all of it speaks of one training, and another seed moves the fine-tuned model, too (notebook 3 has five, of both trainings). Where two can't be told apart, the cheaper model is a good choice until there are more data. On the built-in comments the words are in harmful and harmless texts alike, by design, so the lead of the model that reads their order says nothing about real data. Whether the blend helps there can't be told, also over five seeds (notebook 3); on the built-in film plots, where its two parts are closer, it gains on both splits.
+# The intervals cover the choice of texts; all of it speaks of one training, and another seed moves the fine-tuned model, too ([A1](appendix/A1_what_a_recipe_buys.ipynb) has five, of both trainings). Where two can't be told apart, the cheaper model is a good choice until there are more data. On the built-in comments the words are in harmful and harmless texts alike, by design, so the lead of the model that reads their order says nothing about real data. Whether the blend helps there can't be told, also over five seeds (A1); on the built-in film plots, where its two parts are closer, it gains on both splits.
 
 # %% [markdown]
 # ## What weights do to probabilities
