@@ -700,7 +700,7 @@ for row in [*right, *np.argsort(-wrong, kind="stable")[:2]]:
     print(f"true: {', '.join(true) or 'none'}  |  decided: {', '.join(said) or 'none'}\n")
 
 # %% [markdown]
-# On the built-in film plots: the first two are short and name what they are about. Of the wrong ones, the model takes the romance on a railway for crime, with a *police inspector* in the text; and it reads *sheriff* and *prisoner* where the dead mother's voice makes it a horror film. Both mistakes have words that go with the wrong genre more often than with the right one: it has learned what words suggest, and less what a text says.
+# On the built-in film plots: the first two are short and name what they are about. Of the wrong ones, the model takes the romance on a railway for crime, with a *police inspector* in the text; and it reads *sheriff* and *prisoner* where the dead mother's voice makes it a horror film. In both, single words suggest what the text as a whole does not say. (That is a reader's guess; what a model looked at, its answer does not show.)
 #
 # ### What was measured beyond this run
 # One run on one data set is little. What the course measured besides, on sets that are not yours, is in [A1 · What a recipe buys](appendix/A1_what_a_recipe_buys.ipynb):

@@ -156,7 +156,7 @@ print(n_texts, "training texts")
 pd.DataFrame(article | {"macro-AP": [first.mean(), three["macro-AP"]]}).round(3)
 
 # %% [markdown]
-# With one pass the article's recipe ranks the built-in film plots better than the label prior does (0.207) and far worse than a logistic regression on the frozen encoder (0.854); with three it is halfway between. So the first figure says at least as much about the number of steps as about the recipe. The article itself trains on some 160,000 comments, where one pass in batches of 8 is 20,000 steps, not 112; what its recipe scores there was not measured here. On small data a rate of 1e-5 barely moves the head, which starts from random numbers, and it would be wrong to conclude that fine-tuning does not work there.
+# With one pass the article's recipe ranks the built-in film plots better than the label prior does (0.207) and far worse than a logistic regression on the frozen encoder (0.854); with three it has come two thirds of the way from the one to the other. So the first figure says at least as much about the number of steps as about the recipe. The article itself trains on some 160,000 comments, where one pass in batches of 8 is 20,000 steps, not 112; what its recipe scores there was not measured here. On small data a rate of 1e-5 barely moves the head, which starts from random numbers, and it would be wrong to conclude that fine-tuning does not work there.
 #
 # ## One step at a time
 # The steps of the course's recipe, in the order in which they were added, each on top of those before:
@@ -187,7 +187,7 @@ gains = gain_of_each_step(ladder)
 gains.rename_axis(None).round(3).astype(object).where(gains.notna(), "")
 
 # %% [markdown]
-# *Macro-AP* is the mean over five seeds, with its standard deviation and the worst of the five. *Gain* is the mean difference to the row above, seed by seed, with its 95% interval from *low* to *high* (Student's t, five seeds). Each interval speaks of seeds only, not of other texts, and of its own step only: of eight such intervals one or more misses the true gain in a third of all tables like this one. So one that clears zero by 0.001 settles nothing.
+# *Macro-AP* is the mean over five seeds, with its standard deviation and the worst of the five. *Gain* is the mean difference to the row above, seed by seed, with its 95% interval from *low* to *high* (Student's t, five seeds). Each interval speaks of seeds only, not of other texts, and of its own step only: if eight such intervals were independent, one or more would miss its true gain in a third of all tables like this one. So one that clears zero by 0.001 settles nothing.
 #
 # Seed by seed, with two baselines, again on the built-in film plots and not on your data. The right panel is the upper end of the left one, where the argument is:
 
@@ -234,7 +234,7 @@ for name in ("+ head at 10x the rate", "+ frozen lower layers"):
 # In a recipe that is still fragile, two seeds of five collapse with batches from long to short, and yet the interval of the gain holds 0: five seeds say little where they spread so much. In the recipe with seven steps the two orders lie 0.007 apart, and each seed is better with shuffled batches. Shuffling costs nothing, so the course shuffles.
 #
 # ### Averaged weights
-# What was tried and left out, compared with the course's recipe: five epochs instead of three, with a moving average of the weights (decay 0.98) in the place of the last ones. It gains 0.006 on the built-in film plots and 0.010 on 2,000 rows of GoEmotions, means of three seeds on validation, for 1.7 times the steps; each of the three seeds gains on both. On the films five epochs alone gain as much and the average after three epochs gains nothing; on GoEmotions five epochs alone lose 0.006 and the average makes up for it (`benchmarks/averaging.py`). Where time matters less than here, take both together.
+# What was tried and left out, compared with the course's recipe: five epochs instead of three, with a moving average of the weights (decay 0.98) in the place of the last ones. It gains 0.006 on the built-in film plots and 0.010 on 2,000 rows of GoEmotions, means of three seeds on validation, for 1.7 times the steps; each of the three seeds gains on both. On the films five epochs alone gain nearly as much and the average after three epochs gains nothing; on GoEmotions five epochs alone lose 0.005 and the average makes up for it (`benchmarks/averaging.py`). Where time matters less than here, take both together.
 
 # %% [markdown]
 # ## What weights do to the loss
@@ -484,7 +484,7 @@ of["goemotions"][columns].round(digits)
 #
 # - **Batches of similar length** score less than mixed ones on both sets: 0.895 after 0.907 on the film plots, 0.338 after 0.345 on GoEmotions. The five seeds of this recipe on the film plots (*+ frozen lower layers*, above) have a standard deviation of 0.005, so 0.012 may well be a loss; two single runs don't settle it. Mixed and similar batches with several seeds each were not measured. The course takes the speed.
 # - **Half precision** and the other attention change the score by 0.001 at most; the fused optimizer by 0.010 on GoEmotions and by nothing on the film plots.
-# - **Batches of 16** make half as many steps in three passes as batches of 8: 0.006 less on the film plots, 0.005 more on GoEmotions. **Batches of 32** make a quarter as many, and lose 0.02 on the built-in film plots and 0.06 on GoEmotions for little speed: larger batches want more passes.
+# - **Batches of 16** make half as many steps in three passes as batches of 8: 0.006 less on the film plots, 0.005 more on GoEmotions. **Batches of 32** make a quarter as many, and lose 0.025 on the built-in film plots and 0.06 on GoEmotions for little speed: larger batches want more passes.
 # - All steps for speed together, from the course's recipe padded to 256 to batches of 16, cost 0.016 on the film plots and 0.003 on GoEmotions.
 # - **Frozen layers computed once** leave the score on the film plots and move it by 0.008 on GoEmotions. The course's `fit` does without them: the states of every token have to be kept in memory, 1.5 kB each for this encoder, and the code has to reach into the encoder. `benchmarks/training.py` shows how, in thirty lines.
 # - **Training all layers** takes twice as long and scores no better, on GoEmotions worse.

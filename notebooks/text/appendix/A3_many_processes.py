@@ -7,7 +7,7 @@
 # - run a training loop of your own in several processes with Accelerate, by four lines;
 # - say what happens to the batch size, the gradients and the files that are written.
 #
-# **Time:** ten seconds on the built-in data, on a laptop with two CPU cores.
+# **Time:** a quarter of a minute on the built-in data, on a laptop with two CPU cores.
 
 # %% [markdown]
 # ## Set-up
