@@ -420,6 +420,11 @@ if settings.freeze:
     print(freeze_lower_layers(model), "layers and the embeddings are frozen")
 optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
 loader = make_loader(train, tokenizer, settings, train=True)
+
+# %% [markdown]
+# The eight lines:
+
+# %%
 for batch in islice(loader, 60):
     batch = {name: tensor.to(compute.device) for name, tensor in batch.items()}
     logits = model(batch["input_ids"], batch["attention_mask"])
@@ -487,6 +492,11 @@ for _ in range(101):
     rates.append(scheduler.get_last_lr())
     optimizer.step()  # without gradients it changes nothing
     scheduler.step()
+
+# %% [markdown]
+# The first group and the last:
+
+# %%
 curves = pd.DataFrame(rates).iloc[:, [0, -1]].set_axis(["encoder", "head"], axis=1)
 ax = curves.plot(title="Warm-up and decay, two rates", xlabel="step", figsize=(7.5, 2.6))
 _ = ax.set_ylabel("learning rate")
@@ -599,6 +609,11 @@ if settings.freeze:
     freeze_lower_layers(trained)
 if run.pooling == "mean":
     models.add_mean_pooling(trained)
+
+# %% [markdown]
+# All together, with the clock:
+
+# %%
 start = time.perf_counter()
 history = fit(trained, train_loader, valid_loader, run, pos_weight, train_one_epoch=train_one_epoch)
 _, predictions["fine-tuned"] = validation(trained, valid_loader, compute)
@@ -728,13 +743,18 @@ run.folder.save_predictions("validation", valid["id"][:], y_valid, predictions["
 
 # %% [markdown]
 # ## What is refused
-# Some mistakes can only end badly. They are reported before any time is spent, in one sentence that says what to change: parameters, a text longer than the model can read (`dataclasses.replace` makes changed settings, and checks them again), a head of another width than the labels, an empty training split.
+# Some mistakes can only end badly. They are reported before any time is spent, in one sentence that says what to change: parameters, a text longer than the model can read (`dataclasses.replace` makes changed settings, and checks them again), a head of another width than the labels, an empty training split. By the settings:
 
 # %%
 with show_error():
     start_run("03", "movies", train_batch_size=0)
 with show_error():
     replace(settings, max_len=100_000)
+
+# %% [markdown]
+# And by what is trained:
+
+# %%
 three_labels = torch.nn.Sequential(model, torch.nn.Linear(len(run.label_names), 3))
 three_labels.config = model.encoder.config
 with show_error():

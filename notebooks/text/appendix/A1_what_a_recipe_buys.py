@@ -119,7 +119,11 @@ tokenizer = models.load_tokenizer(run.checkpoint)
 train_loader = make_loader(train, tokenizer, settings, train=True)
 data, collate = train_loader.dataset, MultiLabelCollator(tokenizer)
 
+# %% [markdown]
+# Each new model starts from the same random head:
 
+
+# %%
 def new_model(attention=compute.attention):
     seed_everything(settings.seed)
     with quiet_loading():
@@ -133,10 +137,15 @@ def new_model(attention=compute.attention):
 #
 # Measured for the course on the built-in film plots, not on your data:
 
-# %% tags=["nbval-check-output"]
+# %%
 recipes = benchmark_results("recipes")
 print(recipes["date"].iloc[0], "|", recipes["machine"].iloc[0])
 on_movies = recipes[(recipes["dataset"] == "movies") & (recipes["split"] == "validation")]
+
+# %% [markdown]
+# One column a recipe, one row a seed; here the article's:
+
+# %% tags=["nbval-check-output"]
 trained_on_movies = on_movies[on_movies["seed"] > 0]  # the baselines have no seed
 by_recipe = trained_on_movies.pivot_table(index="seed", columns="model", values="macro-AP", sort=False)
 ladder = by_recipe.loc[:, :"+ mean pooling"]
@@ -283,6 +292,11 @@ model = new_model().eval()
 distilbert = model.encoder.config.model_type == "distilbert"
 batch = collate([data[i] for i in range(min(8, len(data)))])
 inputs = batch["input_ids"].to(compute.device), batch["attention_mask"].to(compute.device)
+
+# %% [markdown]
+# The mean by hand, and the layer:
+
+# %%
 if distilbert:
     with torch.inference_mode():
         hidden, mask = model.encoder(*inputs).last_hidden_state, inputs[1].unsqueeze(-1)
@@ -458,6 +472,11 @@ compared_with = {
     "tried: batches of 32": "frozen layers computed once, but batches of 32",
     "tried: torch.compile, compiling included": "batches of 16, with torch.compile",
 }
+
+# %% [markdown]
+# Their day and machine, and what is shown:
+
+# %%
 columns = ["examples per second", "times the article's", "macro-AP", "tuned F1 macro"]
 digits = {"examples per second": 1, "times the article's": 1, "macro-AP": 3, "tuned F1 macro": 3}
 print(training["date"].iloc[0], "|", training["machine"].iloc[0])

@@ -58,8 +58,7 @@ from itertools import islice
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 
-from helpers import models
-from helpers.quiet import quiet_loading
+from helpers import models, quiet
 from helpers.runtime import start_run
 from helpers.training import freeze_lower_layers, make_loader, optimizer_and_schedule, train_one_epoch
 
@@ -99,7 +98,7 @@ print(len(train), "training texts in", len(train_loader), "batches")
 # Five steps are enough to see that it works:
 
 # %%
-with quiet_loading():
+with quiet.quiet_loading():
     model = models.DistilBERTClass(run.checkpoint, len(run.label_names), attention=compute.attention)
 model.to(compute.device)
 freeze_lower_layers(model)
