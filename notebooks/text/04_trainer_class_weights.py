@@ -434,7 +434,7 @@ differences(y_valid, predictions, "fine-tuned").round(3)
 
 # %% [markdown]
 # ## What weights do to probabilities
-# A weighted loss pays the model for saying yes, which pushes its probabilities upwards; other forces may hide it. Compare the mean probability of each label with its true share:
+# A weighted loss pays the model for saying yes, which pushes its probabilities upwards; other forces may hide it. Whether probabilities agree with what then happens is their **calibration**. Its simplest test compares the mean probability of each label with its true share:
 
 # %%
 y_prob = predictions["fine-tuned"]
