@@ -261,16 +261,14 @@ def first_losses(losses, shares):
     """
     if len(losses) != 2:
         raise _NotYet("it takes two numbers: the loss of the undecided model, and of the one that knows the shares.")
-    q, undecided = np.asarray(shares, dtype=float), np.log(2)
+    q, undecided, softmax = np.asarray(shares, dtype=float), np.log(2), np.log(len(shares))
     yes, mean = -q * np.log(q), q.mean()
     entropies = yes - (1 - q) * np.log(1 - q)
     entropy = entropies.mean()
     near = [
         {
             entropy: "this is the other model's; the undecided one comes first",
-            np.log(
-                len(q)
-            ): "this is softmax's, which spreads 1 over the labels; here each label is a question of its own",
+            softmax: "this is softmax's, which spreads 1 over the labels; here each label is a question of its own",
             0.5: "this is the probability p; the loss is -log p",
         },
         {
@@ -345,9 +343,9 @@ def which_check(said, broken):
         elif word == "shapes":
             why = "logits and targets have the right shape and type before they get here"
         elif right == "first loss":
-            why = f"at logits of 0 it gives {first:.3f}, and log 2 is 0.693: there is an earlier sign"
-            if word == "by heart" and learned:
-                why = f"it is learned by heart well enough, from {first:.3f} to {last:.3f}. Look at where it starts"
+            why = f"at logits of 0 it gives {first:.3f}, and log 2 is 0.693"
+            if word == "by heart":
+                why += f"; it falls to {last:.3f}, and that passes" if learned else ", which is seen first"
         elif word == "first loss":
             why = f"at logits of 0 it gives {first:.3f}, which is log 2, as it should be"
         elif right == "by heart":
@@ -384,6 +382,8 @@ def defended(answer):
     if not all(0 <= score <= 1 for score in before + after):
         raise _NotYet("scores are numbers from 0 to 1.")
     gain = np.subtract(after, before)
+    if before == after:
+        raise _NotYet("both lists are the same: was the step really changed?")
     if len(set(before)) == 1 or len(set(after)) == 1:
         raise _NotYet("three equal scores: was the seed really changed, for the head and for the batches?")
     mean, error = gain.mean(), gain.std(ddof=1) / np.sqrt(3)

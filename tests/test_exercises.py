@@ -258,9 +258,9 @@ def test_first_losses(answer, words, hear):
     ("wrong", "words"),
     [
         ({"A": "shapes"}, "A, shapes: logits and targets have the right shape"),
-        ({"A": "by heart"}, "A, by heart: it is learned by heart well enough, from 22.181 to"),
-        ({"B": "by heart"}, "B, by heart: at logits of 0 it gives 0.849, and log 2 is 0.693: there is an earlier sign"),
-        ({"B": "nothing"}, "B, nothing: at logits of 0 it gives 0.849"),
+        ({"A": "by heart"}, "A, by heart: at logits of 0 it gives 22.181, and log 2 is 0.693; it falls to 0."),
+        ({"B": "by heart"}, "B, by heart: at logits of 0 it gives 0.849, and log 2 is 0.693, which is seen first."),
+        ({"B": "nothing"}, "B, nothing: at logits of 0 it gives 0.849, and log 2 is 0.693."),
         ({"C": "First loss "}, "C, first loss: at logits of 0 it gives 0.693, which is log 2"),
         ({"C": "nothing"}, "C, nothing: eight rows can't be learned with it: 0."),
         ({"D": "by heart"}, "D, by heart: it falls from 0.693 to 0.001, so eight rows are learned"),
@@ -294,6 +294,7 @@ def test_which_check_wants_a_word_for_each_loss(hear):
         (0.8, (0.03, -0.01, 0.01), "better", 'the third is "helps", "harms" or "not clear"'),
         (80, (0.03, -0.01, 0.01), "helps", "scores are numbers from 0 to 1"),
         (0.8, (0.02, 0.02, 0.02), "helps", "was the seed really changed"),
+        (0.8, (0.0, 0.0, 0.0), "not clear", "both lists are the same: was the step really changed"),
         (0.8, (0.02, 0.03), "helps", "three seeds each: here are 3 and 2 scores"),
     ],
 )

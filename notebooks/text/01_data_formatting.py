@@ -500,7 +500,7 @@ print(f"rows in the smaller part, stratified: {min(sizes)} to {max(sizes)}; 15% 
 summary.round(1)
 
 # %% [markdown]
-# Compare *min* and *max* of the two rows. The mean is about right for both; but you use one seed, not a hundred, and with a random draw that seed decides how many positives your validation has. For a label with ten positives in all it may decide that there are none. With fewer still, no way of dividing helps: such a label needs more texts, or counts for nothing. The line above the table is the price of stratification: the positives are where they should be, and the part is a few rows larger or smaller than asked for.
+# Compare *min* and *max* of the two rows. The mean is about right for both; but you use one seed, not a hundred, and with a random draw that seed decides how many positives your validation has. For a label with ten positives in all it may decide that there are none. With fewer still, no way of dividing helps: such a label needs more texts, or counts for nothing. The line above the table is the price of stratification: the positives are where they should be, and the part has more or fewer rows than asked for, among the built-in film plots up to a tenth.
 
 # %% [markdown]
 # ### What a leak does to the score
