@@ -9,7 +9,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 COURSE = "https://github.com/multilabel-course/multilabel-course/blob/main/"
 COLAB = COURSE.replace("https://", "https://colab.research.google.com/").replace("github.com/", "github/")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-ENTRY = re.compile(r"^- \*\*(.+?)\*\*: .+ \[(\d)\]\(\.\./notebooks/((\d\d)_\w+)\.ipynb\)$", re.MULTILINE)
+ENTRY = re.compile(r"^- \*\*(.+?)\*\*: .+ \[notebook (\d)\]\(\.\./notebooks/((\d\d)_\w+)\.ipynb\)$", re.MULTILINE)
 
 
 def text_of(name):

@@ -1098,8 +1098,9 @@ from helpers import exercises
 
 four_shares = [0.5, 0.25, 0.1, 0.02]
 # Your answer, two losses:
-# A logit of 0 is p = 1/2, which costs -log 1/2 = log 2, for a yes as for a no. The sigmoid of the
-# log-odds is q: a share q of the cells costs -log q, all others -log (1 - q). Each label pays its entropy.
+# A logit of 0 is p = 1/2, which costs -log 1/2 = log 2, for a yes as for a no.
+# The sigmoid of the log-odds is q: a share q of a label's cells costs -log q, the others
+# -log (1 - q). That is the label's entropy.
 q = np.array(four_shares)
 losses = (np.log(2), np.mean(-q * np.log(q) - (1 - q) * np.log(1 - q)))
 
@@ -1118,10 +1119,11 @@ broken = {
     "C": lambda logits, targets: bce(logits, targets[torch.randperm(len(targets))]),
     "D": lambda logits, targets: bce(logits, 1 - targets),
 }
-# Your answer, a word for each:
-# A is log 2 times the number of cells. B takes the sigmoid twice: a logit of 0 goes in as 0.5, and a no
-# costs 0.97. C gives rows the labels of others, anew in each step: log 2 at first, and nothing to learn.
-# D learns the opposite, and learns it well; only a score against the true labels tells.
+# Your answer, a word for each, as in {"A": "shapes", "B": ...}:
+# A is log 2 times the number of cells. B takes the sigmoid twice: a logit of 0 goes in as
+# 0.5, and a no costs 0.97. C gives rows the labels of others, anew in each step: log 2 at
+# first, and nothing to learn. D learns the opposite, and learns it well; only a score
+# against the true labels tells.
 found = {"A": "first loss", "B": "first loss", "C": "by heart", "D": "nothing"}
 
 # %% tags=["nbval-check-output"]
@@ -1129,13 +1131,14 @@ exercises.which_check(found, broken)
 
 # %% [markdown]
 # ### Exercise 3 · Defend a step
-# Change one step of the recipe (no weights for positives, one rate for encoder and head, no frozen layers, another batch size, a step of your own) and nothing else. Train without and with it, with the same three seeds, and note the validation macro-AP of all six. Does it help, harm, or is it not clear? Judge by the 95% interval of the mean gain, seed by seed (Student's t, two degrees of freedom). The check takes your scores and your verdict, and trains nothing.
+# Change one step of the recipe (no weights for positives, one rate for encoder and head, no frozen layers, another batch size, a step of your own) and nothing else. Train without and with it, with the same three seeds, and note the validation macro-AP of all six. (That is six trainings; begin with a step that you doubt.) Does it help, harm, or is it not clear? Judge by the 95% interval of the mean gain, seed by seed (Student's t, two degrees of freedom). The check takes your scores and your verdict, and trains nothing.
 
 # %% tags=["solution"]
-# Your answer, three scores without the step, three with it, and a verdict:
-# The mean of all tokens in the place of the first one; seeds 1 to 3 of benchmarks/results/recipes.csv, film plots.
-# The gains are 0.029, 0.014 and 0.013: mean 0.019, sd 0.009, and 4.30 * 0.009 / sqrt(3) = 0.022 is more than
-# the mean. Three seeds can't tell. The file has five, and five can.
+# Your answer, ([three scores without the step], [three with it], "helps", "harms" or "not clear"):
+# The mean of all tokens in the place of the first one, on the built-in film plots; seeds 1
+# to 3 of benchmarks/results/recipes.csv. The gains are 0.029, 0.014 and 0.013: mean 0.019,
+# sd 0.009, and 4.30 * 0.009 / sqrt(3) = 0.022 is more than the mean. Three seeds can't tell.
+# (The file has five, and five can.)
 defence = ([0.883, 0.893, 0.893], [0.912, 0.907, 0.906], "not clear")
 
 # %% tags=["nbval-check-output"]
