@@ -319,7 +319,7 @@ with show_error():
     read_splits(faulty_file)
 
 # %% [markdown]
-# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; many readers would take it for a missing value. For labels given as names there is more to get wrong:
+# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. For labels given as names there is more to get wrong:
 
 # %% tags=["nbval-check-output"]
 faulty = """id,text,labels

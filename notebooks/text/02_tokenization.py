@@ -144,7 +144,7 @@ unknown = [text for text in train["text"] if tokenizer.unk_token in tokenizer.to
 print(f"{len(unknown)} of {len(train)} training texts hold an {tokenizer.unk_token}")
 
 # %% [markdown]
-# None, or one in a hundred, is nothing to worry about. Where it is one in three, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them.
+# Where it is none, nothing is lost; where it is a few, a word each. Where it is many, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them.
 #
 # ### Three kinds of tokenizer
 # RoBERTa and ModernBERT use **byte-level BPE**: it starts from the 256 bytes, so that nothing is ever unknown, and joins frequent neighbours. CANINE reads **characters**. We learn a small BPE from our own training texts:
