@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy import stats
 
 from helpers.data import near_duplicates
 from helpers.reading import DataError, read_rows
@@ -54,6 +56,21 @@ def _exercise(expected, form):
 
 def _whole_numbers(answer):
     return {operator.index(number) for number in answer}
+
+
+def _numbers(answer):
+    return [float(number) for number in answer]
+
+
+def _miss(given, right, near_misses, otherwise):
+    """Why a number is wrong, in words; None where it is right.
+
+    `near_misses` says of some wrong numbers how one gets at them.
+    """
+    if abs(given - right) <= 0.005:  # never so for a nan
+        return None
+    near = min(near_misses, key=lambda value: abs(given - value))
+    return near_misses[near] if abs(given - near) <= 0.005 * max(1, abs(near)) else otherwise
 
 
 # 1 · Data formatting --------------------------------------------------------------------------------------------------
@@ -163,7 +180,7 @@ def max_len(chosen, lengths):
     return f"{chosen} cuts {cut:.2%} of the texts. They are the long ones: {tokens:.1%} of all tokens go with them."
 
 
-@_exercise("two numbers, such as (0.5, 0.5),", lambda answer: [float(share) for share in answer])
+@_exercise("two numbers, such as (0.5, 0.5),", _numbers)
 def padding_share(shares, lengths):
     """Whether the shares of padding are right, in one batch and in two of half the size.
 
@@ -197,11 +214,7 @@ def padding_share(shares, lengths):
             positions - text: "this is a number of positions; divide it by all of them",
             100 * right: "this is in percent; write it as a share, from 0 to 1",
         }
-        if not abs(given - right) <= 0.005:  # a nan is not right, either
-            near = min(others, key=lambda value: abs(given - value))
-            why = (
-                others[near] if abs(given - near) <= 0.005 * max(1, near) else "count all positions, then those of text"
-            )
+        if why := _miss(given, right, others, "count all positions, then those of text"):
             misses.append(f"{where}, {given:.4g}: {why}.")
     if misses:
         raise _NotYet("\n  ".join(misses))
@@ -231,3 +244,166 @@ def mask_of_ones(said, changed):
     if misses:
         raise _NotYet("\n  ".join(misses))
     return "the padded texts change. The longest has no padding, so its mask was all ones before."
+
+
+# 3 · A custom model and its training ----------------------------------------------------------------------------------
+
+
+@_exercise("two numbers, such as (0.5, 0.5),", _numbers)
+def first_losses(losses, shares):
+    """Whether the loss before training is right: of an undecided model, and of one that knows the labels' shares.
+
+    Parameters
+    ----------
+    losses : two floats
+    shares : float array of shape (n_labels,)
+        Of each label, between 0 and 1.
+    """
+    if len(losses) != 2:
+        raise _NotYet("it takes two numbers: the loss of the undecided model, and of the one that knows the shares.")
+    q, undecided, softmax = np.asarray(shares, dtype=float), np.log(2), np.log(len(shares))
+    yes, mean = -q * np.log(q), q.mean()
+    entropies = yes - (1 - q) * np.log(1 - q)
+    entropy = entropies.mean()
+    near = [
+        {
+            entropy: "this is the other model's; the undecided one comes first",
+            softmax: "this is softmax's, which spreads 1 over the labels; here each label is a question of its own",
+            0.5: "this is the probability p; the loss is -log p",
+        },
+        {
+            undecided: "this is the undecided model's; a bias that knows the shares pays less",
+            yes.mean(): "only the yes cells are counted; the no cells cost -log (1 - q) each",
+            (-np.log(q)).mean(): "-log q is what a yes costs, and only a share q of a label's cells is one",
+            -mean * np.log(mean) - (1 - mean) * np.log(1 - mean): "this is for the mean share; take the mean of the "
+            "labels' losses",
+        },
+    ]
+    misses = []
+    names = ("undecided", "knows the shares")
+    for name, given, right, others in zip(names, losses, (undecided, entropy), near, strict=True):
+        others |= {
+            right / undecided: "this is in bits, by log2; the loss takes the natural logarithm",
+            right * len(q): "this is the sum over the labels; the loss is their mean",
+            -right: "a loss is not negative: mind the sign of the logarithm",
+        }
+        if why := _miss(given, right, others, "write down what one yes and one no cost, and count both"):
+            misses.append(f"{name}, {given:.4g}: {why}.")
+    if misses:
+        raise _NotYet("\n  ".join(misses))
+    return f"{undecided:.3f} whatever the labels, and {entropy:.3f}. A first loss between them is no progress yet."
+
+
+CHECKS = ("shapes", "first loss", "by heart", "nothing")
+
+
+def _found_by(loss):
+    """The first of CHECKS that finds a fault in a loss; its value at logits of 0, and after learning by heart."""
+    targets = torch.eye(8)[:, :4] + torch.eye(8)[:, 4:].roll(1, dims=1)  # eight rows, a yes in each
+    logits = torch.zeros_like(targets, requires_grad=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        optimizer, values = torch.optim.Adam([logits], lr=0.5), []
+        for _ in range(100):
+            value = loss(logits, targets)
+            values.append(value.item())
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    first, last = values[0], np.mean(values[-10:])
+    learned = last < 0.1 * first
+    found = "first loss" if abs(first - np.log(2)) > 0.1 else "nothing" if learned else "by heart"
+    return found, first, last, learned
+
+
+def _words(answer):
+    return {str(name): str.strip(word).casefold() for name, word in dict(answer).items()}
+
+
+@_exercise("a word for each loss, such as {'A': 'shapes', ...},", _words)
+def which_check(said, broken):
+    """Whether it was foreseen which check is the first to find the fault of each loss.
+
+    Parameters
+    ----------
+    said : dict of str
+        For each name in `broken` one of CHECKS.
+    broken : dict of functions (logits, targets) -> loss
+        They get logits and targets of equal shape, float32.
+    """
+    if sorted(said) != sorted(broken):
+        raise _NotYet(f"it takes a word for each of {', '.join(broken)}.")
+    misses = []
+    for name, loss in broken.items():
+        word, (right, first, last, learned) = said[name], _found_by(loss)
+        if word == right:
+            continue
+        if word not in CHECKS:
+            why = f"the words are {', '.join(CHECKS)}"
+        elif word == "shapes":
+            why = "logits and targets have the right shape and type before they get here"
+        elif right == "first loss":
+            why = f"at logits of 0 it gives {first:.3f}, and log 2 is 0.693"
+            if word == "by heart":
+                why += f"; it falls to {last:.3f}, and that passes" if learned else ", which is seen first"
+        elif word == "first loss":
+            why = f"at logits of 0 it gives {first:.3f}, which is log 2, as it should be"
+        elif right == "by heart":
+            why = f"eight rows can't be learned with it: {last:.3f} is left at the end"
+        else:
+            why = f"it falls from {first:.3f} to {last:.3f}, so eight rows are learned; ask what they learn to say"
+        misses.append(f"{name}, {word}: {why}.")
+    if misses:
+        raise _NotYet("\n  ".join(misses))
+    return "and what passes all three shows only in a score against the true labels, far below the label prior's."
+
+
+def _scores_and_word(answer):
+    before, after, verdict = answer
+    return _numbers(before), _numbers(after), str.strip(verdict).casefold()
+
+
+@_exercise(
+    'two lists of three scores and a word, such as ([0.5, 0.4, 0.6], [0.6, 0.6, 0.7], "helps"),', _scores_and_word
+)
+def defended(answer):
+    """Whether a verdict on a step of a recipe is one that three seeds bear out.
+
+    Parameters
+    ----------
+    answer : (list of three floats, list of three floats, str)
+        Scores without and with the step, seed by seed; "helps", "harms" or "not clear".
+    """
+    before, after, verdict = answer
+    if verdict not in ("helps", "harms", "not clear"):
+        raise _NotYet('the third is "helps", "harms" or "not clear".')
+    if len(before) != 3 or len(after) != 3:
+        raise _NotYet(f"three seeds each: here are {len(before)} and {len(after)} scores.")
+    if not all(0 <= score <= 1 for score in before + after):
+        raise _NotYet("scores are numbers from 0 to 1.")
+    gain = np.subtract(after, before)
+    if before == after:
+        raise _NotYet("both lists are the same: was the step really changed?")
+    if len(set(before)) == 1 or len(set(after)) == 1:
+        raise _NotYet("three equal scores: was the seed really changed, for the head and for the batches?")
+    mean, error = gain.mean(), gain.std(ddof=1) / np.sqrt(3)
+    low, high = mean + error * stats.t.ppf([0.025, 0.975], 2)
+    really = "helps" if low > 0 else "harms" if high < 0 else "not clear"
+    numbers = (
+        f"gains of {', '.join(f'{g:+.3f}' for g in gain)}, mean {mean:+.3f}, 95% interval {low:+.3f} to {high:+.3f}"
+    )
+    if verdict == really:
+        return f"{really}: {numbers}." + (
+            " Zero is in it, so three seeds can't tell; that is a result, too." if really == "not clear" else ""
+        )
+    if really != "not clear":
+        side = "above" if low > 0 else "below"
+        raise _NotYet(f"{numbers}. All of it is {side} zero.")
+    why = "the mean alone does not count: zero is in the interval"
+    if (verdict == "helps") != (mean > 0):
+        why = "a gain is the score with the step minus the score without it, and its mean points the other way"
+    elif abs(mean) > 1.96 * error:
+        why = "the factor 1.96 is for many seeds; of three the spread is hardly known, and Student's t has 4.30"
+    elif (gain > 0).all() or (gain < 0).all():
+        why = "all three point one way, as three coins do in one of four throws"
+    raise _NotYet(f"{numbers}. {why[0].upper()}{why[1:]}.")

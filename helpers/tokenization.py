@@ -58,7 +58,7 @@ class MultiLabelCollator:
         labels = [torch.as_tensor(item["labels"]) for item in items]
         if any(not vector.is_floating_point() for vector in labels):
             raise ValueError(
-                "labels must be float32, one number a label: BCEWithLogitsLoss cannot use integers. Convert them with .astype('float32')"
+                "labels must be floating point, float32 as the logits are: BCEWithLogitsLoss takes no integers and no booleans. Convert them with .astype('float32')"
             )
         if len({tuple(vector.shape) for vector in labels}) > 1:
             raise ValueError(

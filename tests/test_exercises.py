@@ -60,7 +60,7 @@ def given(notebook, name):
     source = next(
         cell.source for cell in cells if f"\n{name} = " in f"\n{cell.source}" and "# Your answer" in cell.source
     )
-    space = {"pd": pd, "np": np}
+    space = {"pd": pd, "np": np, "torch": torch}
     exec(source, space)
     return space[name]
 
@@ -87,6 +87,11 @@ def hear(capsys):
         (exercises.padding_share, ("66%", "39%"), "takes two numbers"),
         (exercises.padding_share, 0.66, "takes two numbers"),
         (exercises.mask_of_ones, 0, "takes a list of text numbers"),
+        (exercises.first_losses, "log 2", "takes two numbers"),
+        (exercises.which_check, ["shapes"] * 4, "takes a word for each loss"),
+        (exercises.which_check, {"A": 1}, "takes a word for each loss"),
+        (exercises.defended, ([0.1] * 3, [0.2] * 3), "takes two lists of three scores and a word"),
+        (exercises.defended, ("abc", [0.2] * 3, "helps"), "takes two lists of three scores and a word"),
     ],
 )
 def test_an_answer_of_another_form_is_told_the_form(check, answer, words, hear):
@@ -221,3 +226,92 @@ def test_mask_of_ones(hear):
     assert "text 2 is padded" in heard
     assert "text 1" not in heard
     assert "from 0 to 2" in hear(exercises.mask_of_ones, [1, 2, 3], measured)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((1, 0.42), ["undecided, 1: this is in bits"]),
+        ((0.693, 0.605), ["knows the shares, 0.605: this is in bits"]),
+        ((2.773, 1.679), ["undecided, 2.773: this is the sum", "knows the shares, 1.679: this is the sum"]),
+        ((1.386, 0.42), ["undecided, 1.386: this is softmax's"]),
+        ((0.5, 0.42), ["undecided, 0.5: this is the probability"]),
+        ((0.42, 0.693), ["undecided, 0.42: this is the other", "knows the shares, 0.693: this is the undecided"]),
+        ((0.693, 0.25), ["knows the shares, 0.25: only the yes cells"]),
+        ((0.693, 2.073), ["knows the shares, 2.073: -log q is what a yes costs"]),
+        ((0.693, 0.524), ["knows the shares, 0.524: this is for the mean share"]),
+        ((-0.693, 0.42), ["undecided, -0.693: a loss is not negative"]),
+        ((float("nan"), 7), ["undecided, nan: write down", "knows the shares, 7: write down"]),
+        ((0.693,), ["it takes two numbers"]),
+    ],
+)
+def test_first_losses(answer, words, hear):
+    shares = given("03", "four_shares")
+    heard = hear(exercises.first_losses, answer, shares)
+    assert heard.startswith("Not yet: ")
+    assert all(part in heard for part in words), heard
+    assert heard.count("\n") == len(words)
+    assert hear(exercises.first_losses, (0.69, 0.42), shares).startswith("Right: 0.693 whatever the labels, and 0.420.")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"A": "shapes"}, "A, shapes: logits and targets have the right shape"),
+        ({"A": "by heart"}, "A, by heart: at logits of 0 it gives 22.181, and log 2 is 0.693; it falls to 0."),
+        ({"B": "by heart"}, "B, by heart: at logits of 0 it gives 0.849, and log 2 is 0.693, which is seen first."),
+        ({"B": "nothing"}, "B, nothing: at logits of 0 it gives 0.849, and log 2 is 0.693."),
+        ({"C": "First loss "}, "C, first loss: at logits of 0 it gives 0.693, which is log 2"),
+        ({"C": "nothing"}, "C, nothing: eight rows can't be learned with it: 0."),
+        ({"D": "by heart"}, "D, by heart: it falls from 0.693 to 0.001, so eight rows are learned"),
+        ({"D": "gradient"}, "D, gradient: the words are shapes, first loss, by heart, nothing"),
+    ],
+)
+def test_which_check(wrong, words, hear):
+    broken, found = given("03", "broken"), given("03", "found")
+    before = torch.get_rng_state()
+    heard = hear(exercises.which_check, found | wrong, broken)
+    assert heard.startswith(f"Not yet: {words}"), heard
+    assert heard.count("\n") == 1
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_which_check_wants_a_word_for_each_loss(hear):
+    broken, found = given("03", "broken"), given("03", "found")
+    assert "a word for each of A, B, C, D" in hear(exercises.which_check, {"A": "shapes"}, broken)
+    assert hear(exercises.which_check, found | {"D": " Nothing"}, broken).startswith("Right: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "gains", "said", "words"),
+    [
+        (0.8, (0.02, 0.021, 0.022), "not clear", "95% interval +0.019 to +0.023. All of it is above zero"),
+        (0.8, (-0.02, -0.021, -0.022), "helps", "All of it is below zero"),
+        (0.8, (0.03, -0.01, 0.01), "helps", "The mean alone does not count: zero is in the interval"),
+        (0.8, (0.03, 0.001, 0.01), "helps", "All three point one way, as three coins do in one of four"),
+        (0.8, (0.029, 0.014, 0.013), "helps", "The factor 1.96 is for many seeds"),
+        (0.8, (0.03, -0.01, 0.01), "harms", "its mean points the other way"),
+        (0.8, (0.03, -0.01, 0.01), "better", 'the third is "helps", "harms" or "not clear"'),
+        (80, (0.03, -0.01, 0.01), "helps", "scores are numbers from 0 to 1"),
+        (0.8, (0.02, 0.02, 0.02), "helps", "was the seed really changed"),
+        (0.8, (0.0, 0.0, 0.0), "not clear", "both lists are the same: was the step really changed"),
+        (0.8, (0.02, 0.03), "helps", "three seeds each: here are 3 and 2 scores"),
+    ],
+)
+def test_defended(before, gains, said, words, hear):
+    without = [before] * 3 if len(set(gains)) == 1 else [before, before + 0.01, before - 0.01]
+    after = [score + gain for score, gain in zip(without, gains, strict=False)]
+    heard = hear(exercises.defended, (without, after, said))
+    assert heard.startswith("Not yet: ")
+    assert words in heard, heard
+
+
+def test_a_verdict_that_the_scores_bear_out_is_right_whatever_it_is(hear):
+    without = [0.8, 0.81, 0.79]
+    assert hear(exercises.defended, (without, [0.82, 0.831, 0.812], "Helps")).startswith(
+        "Right: helps: gains of +0.020"
+    )
+    assert hear(exercises.defended, ([0.82, 0.831, 0.812], without, "harms")).startswith("Right: harms")
+    heard = hear(exercises.defended, (without, [0.83, 0.80, 0.80], "not clear"))
+    assert heard.startswith("Right: not clear")
+    assert "Zero is in it, so three seeds can't tell" in heard

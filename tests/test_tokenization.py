@@ -50,8 +50,15 @@ def test_what_is_cut_is_counted_in_texts_and_tokens_without_a_warning(tokenizer,
 
 def test_labels_the_loss_cannot_use_are_refused(tokenizer):
     collator, item = MultiLabelCollator(tokenizer), {"input_ids": [2, 3], "attention_mask": [1, 1]}
-    with pytest.raises(ValueError, match="must be float32"):
-        collator([{**item, "labels": [0, 1]}])
+    message = "must be floating point, float32 as the logits are: BCEWithLogitsLoss takes no integers and no booleans"
+    for refused in ([0, 1], [True, False], np.array([0, 1], np.uint8)):
+        with pytest.raises(ValueError, match=message):
+            collator([{**item, "labels": refused}])
+        with pytest.raises(RuntimeError):
+            torch.nn.functional.binary_cross_entropy_with_logits(torch.zeros(2), torch.as_tensor(refused))
+    for taken in (np.float16, np.float32, np.float64):
+        batch = collator([{**item, "labels": np.array([0, 1], taken)}])
+        assert batch["labels"].dtype == torch.float32
     with pytest.raises(ValueError, match=r"different lengths in one batch: \[1, 2\]"):
         collator([{**item, "labels": [0.0, 1.0]}, {**item, "labels": [0.0]}])
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 1 · Data formatting
 #
-# A text can carry no label, one, or several. This notebook takes such data from the forms in which they are found to the one that a model can be trained on: a text, and a row of zeros and ones. Most projects of this kind fail here, before the first gradient.
+# A text can carry no label, one, or several. This notebook takes such data from the forms in which they are found to the one that a model can be trained on: a text, and a row of zeros and ones.
 #
 # **You will be able to**
 # - say how multi-label classification differs from multi-class, and which function each needs at the end of the model;
@@ -9,6 +9,8 @@
 # - read any of the forms in which multi-label data come, and get every fault of a file named;
 # - know what is in a data set: counts, combinations, lengths, repeated texts;
 # - split without leaks and without losing the rare labels, and see what happens otherwise.
+#
+# A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
 # **Time:** under half a minute on the built-in data, on a laptop; up to a minute for 2,500 texts of your own. No GPU is used.
 
@@ -192,16 +194,25 @@ print(y_train.dtype, "|", ", ".join(names[:12]), "..." if len(names) > 12 else "
 
 # %% [markdown]
 # ## Why float32
-# `MultiLabelBinarizer` gives integers. The loss of this task, binary cross-entropy, compares each label with a probability and needs floating-point targets. With integers PyTorch stops:
+# `MultiLabelBinarizer` gives integers. The loss of this task, binary cross-entropy, computes with the labels and needs floating point. Whole numbers and booleans stop it, each with words that don't name the cause:
 
 # %% tags=["nbval-check-output"]
 loss_fn = torch.nn.BCEWithLogitsLoss()
-logits = torch.zeros(4, y_train.shape[1])
-with show_error():
-    loss_fn(logits, torch.tensor(y_train[:4], dtype=torch.int64))
+four, logits = torch.tensor(y_train[:4]), torch.zeros(4, y_train.shape[1])
+for dtype in (torch.int64, torch.bool):
+    with show_error():
+        loss_fn(logits, four.to(dtype))
 
 # %% [markdown]
-# The cure is one conversion, made once, where the labels are made. `label_matrix` gives float32, and the check below would notice if it didn't:
+# Predict first: does the same happen with floating point of another size?
+
+# %% tags=["nbval-check-output"]
+for dtype in (torch.float16, torch.float32, torch.float64):
+    loss = loss_fn(logits, four.to(dtype))
+    print(f"labels {dtype}: loss {loss.item():.4f}, {loss.dtype}")
+
+# %% [markdown]
+# All three work. But the loss takes on the type of the labels: in float16 it is rounded to three digits, and float64 keeps digits that the logits don't have. Logits are float32, so the labels are, too. The conversion is made once, where the labels are made. `label_matrix` gives float32, and the check below would notice if it didn't:
 
 # %% tags=["nbval-check-output"]
 assert y_train.dtype == np.float32
@@ -245,7 +256,7 @@ hub = datasets.Dataset.from_dict({"text": rows["text"].tolist(), "labels": ids},
 _ = hub.to_parquet(folder / "ids.parquet")
 
 # %% [markdown]
-# The last form is the awkward one: someone else chose the tokenizer and the length, the names of the labels are gone, and every row is padded. Here it is, for the same texts:
+# The last form is the awkward one: someone else chose the tokenizer and the length, the names of the labels are gone, and every row is padded. Here it is, for the same texts (the last argument leaves out a column that notebook 2 explains):
 
 # %% tags=["nbval-check-output"]
 tokenizer = load_tokenizer(embedded_checkpoint())
@@ -276,7 +287,7 @@ for name in ("ids.parquet", "tokenized.parquet"):
     print(f"{name:<18}", read[name]["train"]["text"][0])
 
 # %% [markdown]
-# With an uncased tokenizer capitals are lost, and what was cut off stays lost. Ids only mean something to the tokenizer that made them, so `read_splits` looks whether each row begins as that tokenizer begins, and whether a sample of the decoded texts gives the same ids again. Ids of another vocabulary are refused:
+# With an uncased tokenizer capitals are lost, and what was cut off stays lost. Ids only mean something to the tokenizer that made them, so `read_splits` looks whether each row begins as that tokenizer begins, and whether a sample of the decoded texts gives the same ids again. To see it fail, each id is turned into some other one, always the same for the same piece, as if another tokenizer had numbered the pieces:
 
 # %% tags=["nbval-check-output"]
 foreign = [[(i * 7919) % 30_000 for i in row] for row in encoded["input_ids"]]
@@ -309,7 +320,7 @@ with show_error():
     read_splits(faulty_file)
 
 # %% [markdown]
-# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; many readers would take it for a missing value. For labels given as names there is more to get wrong:
+# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. For labels given as names there is more to get wrong:
 
 # %% tags=["nbval-check-output"]
 faulty = """id,text,labels
@@ -357,9 +368,9 @@ print(f"commonest: {counts.idxmax()} ({counts.max()}), rarest: {counts.idxmin()}
 print(f"ratio {counts.max() / max(counts.min(), 1):.1f}")
 
 # %% [markdown]
-# A ratio near 1 would mean that all labels get about the same attention. At 10 and more the rare ones need help, with weights or with thresholds. Whatever is rare in train has fewer examples still in validation, and a score that rests on five examples moves by a fifth with each of them.
+# A ratio near 1 means that the labels have about as many examples to learn from. Where it is large, notebooks 4 and 5 have what may help the rare ones: weights and thresholds. Whatever is rare in train has fewer examples still in validation, and a recall that rests on five of them moves by a fifth with each.
 #
-# Labels also come together. The next picture gives, for each label in a row, the share of its texts that carry the label in the column as well; of many labels it shows the 20 commonest:
+# Labels also come together. The next picture gives, for each label in a row, the share of its texts that carry the label in the column as well; of many labels it shows the 20 commonest. The matrix product counts, for each two labels, the texts that have both, and on the diagonal those that have the one. Each row is then divided by its diagonal:
 
 # %%
 shown = sorted(np.argsort(-counts.to_numpy(), kind="stable")[: plots.IN_TABLE])
@@ -369,7 +380,7 @@ share = together.div(np.maximum(np.diag(together), 1), axis=0).astype(float)
 itself = np.eye(len(share), dtype=bool)
 
 # %% [markdown]
-# Grey is each label with itself:
+# Grey is each label with itself. Predict first: if a third of the texts with *a* also have *b*, do a third of those with *b* have *a*?
 
 # %%
 size = max(5.2, 0.38 * len(share))
@@ -390,7 +401,7 @@ there, back = share.loc[first, second], share.loc[second, first]
 print(f"most lopsided: {first} with {second} {there:.0%}, the other way {back:.0%}")
 
 # %% [markdown]
-# The same number of shared texts is a larger part of a rare label than of a common one, so the relation has a direction; plain counts would hide it. Where labels are about equally frequent, as the built-in genres are, the two directions are close; among the built-in comments they are far apart. A model may rely on such ties, and it will err on data where they are others.
+# The same number of shared texts is a larger part of a rare label than of a common one, so the relation has a direction; plain counts would hide it. Where labels are about equally frequent, as the built-in genres are, the two directions are close. Among the built-in comments (`DATASET = "comments"`) all training texts with `severe_toxic` are `toxic`, and 22% of the toxic ones are `severe_toxic`. A model may learn such ties in the place of what the text says, and then errs on data where they are others.
 
 # %% [markdown]
 # ## Know your texts
@@ -448,7 +459,9 @@ pd.DataFrame({"train": repeats(texts, y_train), "with three planted": repeats(pl
 # The built-in files carry their split. A file without a `split` column is split here into 70% train, 15% validation and 15% test. Two things can go wrong, and both are invisible afterwards: the draw can be unlucky for a rare label, and the same text can land on both sides.
 #
 # ### Random or stratified
-# A random draw keeps each label's share on average. **Iterative stratification** deals the rows out, rarest label first, so that every single draw does. We divide train and validation (at most 2,000 rows of them) anew, 85 to 15, with 100 seeds. How many positives of a rare label does the smaller part get? We take the rarest that has at least ten: of two or three positives nobody can give each side its share.
+# A random draw keeps each label's share on average. **Iterative stratification** sees to it in every single draw: it takes the label with the fewest rows left, deals these rows out, each to the part that still lacks most of that label, and goes on with the next label. So it keeps the *counts of positives*; the number of rows in each part may drift.
+#
+# We divide train and validation (at most 2,000 rows of them) anew, 85 to 15, with 100 seeds. How many positives of a rare label does the smaller part get? We take the rarest that has at least ten: of two or three positives nobody can give each side its share.
 
 # %%
 y = np.vstack([y_train, label_matrix(splits["validation"])]) == 1
@@ -461,17 +474,18 @@ if not len(enough):
     print(f"No label has {MIN_POSITIVES} positives here; this is the commonest, and what follows needs more.")
 
 # %% [markdown]
-# Both kinds of split, 100 seeds each:
+# Both kinds of split, 100 seeds each. Predict first: 15% of these positives would be fair; how far from that will the unluckiest random draw be?
 
 # %%
 shares = {"train": 0.85, "validation": 0.15}
 numbered = [f"text {i}" for i in range(len(y))]
-drawn = {"random": [], "stratified": []}
+drawn, sizes = {"random": [], "stratified": []}, []
 for seed in range(100):
     taken = np.random.default_rng(seed).permutation(len(y))[: round(0.15 * len(y))]
     drawn["random"].append(int(y[taken, rare].sum()))
     dealt = split_rows(numbered, y, shares, seed) == "validation"
     drawn["stratified"].append(int(y[dealt, rare].sum()))
+    sizes.append(int(dealt.sum()))
 fig, axes = plt.subplots(2, 1, figsize=(7.5, 3.4), layout="constrained", sharex=True)
 steps = np.arange(min(map(min, drawn.values())), max(map(max, drawn.values())) + 2) - 0.5
 for ax, (kind, values) in zip(axes, drawn.items(), strict=True):
@@ -483,10 +497,11 @@ _ = axes[1].set(xlabel=f"positives of {names[rare]} in the smaller part, 100 see
 # %% tags=["nbval-check-output"]
 summary = pd.DataFrame(drawn).agg(["min", "mean", "max"]).T
 summary["15% of all positives"] = 0.15 * int(positives[rare])
+print(f"rows in the smaller part, stratified: {min(sizes)} to {max(sizes)}; 15% are {0.15 * len(y):.0f}")
 summary.round(1)
 
 # %% [markdown]
-# Compare *min* and *max* of the two rows. The mean is about right for both; but you use one seed, not a hundred, and with a random draw that seed decides how many positives your validation has. For a label with ten positives in all it may decide that there are none. With fewer still, no way of dividing helps: such a label needs more texts, or counts for nothing.
+# Compare *min* and *max* of the two rows. The mean is about right for both; but you use one seed, not a hundred, and with a random draw that seed decides how many positives your validation has. For a label with ten positives in all it may decide that there are none. With fewer still, no way of dividing helps: such a label needs more texts, or counts for nothing. The line above the table is the price of stratification: the positives are where they should be, and the part has more or fewer rows than asked for, among the built-in film plots up to a tenth.
 
 # %% [markdown]
 # ### What a leak does to the score
@@ -501,7 +516,7 @@ fresh, y_fresh = splits["validation"]["text"][:1000], label_matrix(splits["valid
 
 
 # %% [markdown]
-# Both splits as a picture: a tile is a row, and a text and its copies have one number (72 of the texts; the shares of the six commonest labels are of all rows). Which numbers stand on both sides, and how far apart are the shares?
+# A **group** is a text with its copies; a text that has none is a group of its own. Both splits as a picture: a tile is a row, and the rows of a group have one number (72 of the texts; the shares of the six commonest labels are of all rows). Which numbers stand on both sides, and how far apart are the shares?
 
 # %%
 few = min(72, len(texts))
@@ -515,10 +530,10 @@ for pair, kind, side in ((axes[0], "random", at_random), (axes[1], "grouped", in
     drawings.split(side[some], groups[some], table.iloc[commonest], kind, pair)
 
 # %% [markdown]
-# Orange: a group that was torn apart, so that a validation text was in train as well. The random draw tears about a quarter of the pairs. The other keeps every group on one side and, being stratified, each label's share nearly the same in both parts.
+# Orange: a group that was torn apart, so that a validation text was in train as well. The random draw tears about a quarter of the pairs (2 · 0.85 · 0.15). The other keeps every group on one side and, being stratified, each label's share nearly the same in both parts.
 
 # %% [markdown]
-# One split, one model, two scores:
+# One split, one model, two scores, and the share of the scored rows whose group is in train as well:
 
 
 # %%
@@ -529,11 +544,11 @@ def scores(held_out):
     own = label_average_precision(y_scraped[held], y_prob[: len(held)])
     new = label_average_precision(y_fresh, y_prob[len(held) :])
     both = np.isfinite(own) & np.isfinite(new)  # labels with a positive on both sides
-    return own[both].mean(), new[both].mean()
+    return own[both].mean(), new[both].mean(), np.isin(groups[held], groups[rest]).mean()
 
 
 # %% [markdown]
-# Three seeds each, and their mean:
+# Three seeds each, and their mean. Predict first: which of the four scores will stand out?
 
 # %%
 results = {"random": [], "grouped": []}
@@ -543,12 +558,12 @@ for seed in range(3):
     taken = split_rows(scraped, y_scraped, shares, seed, groups) == "validation"
     results["grouped"].append(scores(taken))
 leak = pd.DataFrame({kind: np.mean(values, axis=0) for kind, values in results.items()}).T
-leak.columns = ["macro-AP it reports", "macro-AP on fresh texts"]
+leak.columns = ["macro-AP it reports", "macro-AP on fresh texts", "rows also in train"]
 leak["too high by"] = leak.iloc[:, 0] - leak.iloc[:, 1]
 leak.astype(float).round(3)
 
 # %% [markdown]
-# **Macro-AP** says how well the texts with a label are ranked above those without; notebook 3 introduces it. On fresh texts the two kinds of split give models that are about equally good. But the random split *reports* more where some of its validation texts were learned by heart:
+# **Macro-AP** says how well the texts with a label are ranked above those without; notebook 3 introduces it. On fresh texts the two kinds of split give models that are about equally good. But the random split *reports* more, since some of its texts were learned by heart. How much more is set by the last column but one, and that by us: every third text has a copy. With `[::30]` in the place of `[::3]`, twice above, only a few rows are in train as well, and the effect is as much smaller; in your data it is as large as the reposts are many.
 
 # %%
 leaks = leak["too high by"]["random"] > leak["too high by"]["grouped"]
@@ -562,7 +577,7 @@ print(f"flattered by the leak: {leak['too high by']['random'] - leak['too high b
 both = train["text"][:] + splits["validation"]["text"][:]
 side = np.repeat(["train", "validation"], [len(train), len(splits["validation"])])
 sides = pd.Series(side).groupby(near_duplicates(both)).nunique()
-print(f"{(sides > 1).sum()} groups of near-duplicates are on both sides, of {len(sides)} groups in all")
+print(f"{len(sides)} different texts; on both sides, word for word or nearly: {(sides > 1).sum()}")
 
 # %% [markdown]
 # If there are some and the split is not somebody's benchmark, delete the column `split` and let it be made here.
@@ -695,9 +710,9 @@ exercises.fair_split(fair, nine)
 # %% [markdown]
 # ## In short
 # - Multi-label means one yes-or-no question a label: sigmoid, not softmax.
-# - `MultiLabelBinarizer` makes the matrix; the list of labels is fixed and travels with it; the loss wants float32.
+# - `MultiLabelBinarizer` makes the matrix; the list of labels is fixed and travels with it; the loss wants floating point, float32 as the logits are.
 # - One call, `read_splits`, brings every form to the same one, and names every fault of a file.
 # - Look at counts, combinations, lengths and repeats first. They decide which scores can be believed.
-# - Split with stratification, repeats on one side. A leak is invisible and flatters.
+# - Split with stratification, which keeps counts of positives, and repeats on one side. A leak is invisible and flatters, the more the more texts are repeated.
 #
 # **Next:** [2 · Tokenization](02_tokenization.ipynb), from text to tensors.

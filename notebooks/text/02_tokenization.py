@@ -10,6 +10,8 @@
 # - show that padding leaves the result alone, as long as the mask is passed on;
 # - classify texts longer than the model can read.
 #
+# A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
+#
 # **Time:** under a minute on a laptop with two CPU cores, also for 2,500 texts of your own. On a GPU: not measured.
 
 # %% [markdown]
@@ -112,6 +114,8 @@ pd.DataFrame(rows, index=["piece", "id", "mask"])
 
 # %% [markdown]
 # Common words are one piece; a rare word such as *heists* is put together from pieces, those inside a word marked `##`. The tokenizer adds a special token at each end: the classifiers of this course read the state of the first one, `[CLS]`. The **attention mask** says which positions are text, here all of them.
+#
+# BERT's tokenizers return one row more, the *token type ids*: 0 for a first text, 1 for a second, where a model compares two. Our examples are one text each, all of theirs would be 0, and DistilBERT takes no such input. So `return_token_type_ids=False` leaves them out, here and from now on.
 
 # %% tags=["nbval-check-output"]
 pair = tokenizer(["Short.", "A somewhat longer sentence."], padding=True, return_token_type_ids=False)
@@ -141,7 +145,7 @@ unknown = [text for text in train["text"] if tokenizer.unk_token in tokenizer.to
 print(f"{len(unknown)} of {len(train)} training texts hold an {tokenizer.unk_token}")
 
 # %% [markdown]
-# None, or one in a hundred, is nothing to worry about. Where it is one in three, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them.
+# Where it is none, nothing is lost; where it is a few, a word each. Where it is many, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them.
 #
 # ### Three kinds of tokenizer
 # RoBERTa and ModernBERT use **byte-level BPE**: it starts from the 256 bytes, so that nothing is ever unknown, and joins frequent neighbours. CANINE reads **characters**. We learn a small BPE from our own training texts:
@@ -155,7 +159,7 @@ trainer = trainers.BpeTrainer(vocab_size=4000, initial_alphabet=alphabet, show_p
 bpe.train_from_iterator(train["text"], trainer)
 
 # %% [markdown]
-# The same sentence through all three, and back:
+# The same sentence through all three, and back. Predict first: which of them return it whole, and which needs the most tokens?
 
 # %%
 characters = CanineTokenizer()
@@ -174,7 +178,7 @@ assert back["byte-level BPE"] == back["characters"] == sentence
 print("bytes and characters lose nothing")
 
 # %% [markdown]
-# The price is length: characters are many, and time grows with tokens. Our BPE needs so many here because it learned 4,000 pieces from one small data set; RoBERTa's has 50,000, and is about as short as WordPiece. You don't choose freely: the tokenizer comes with the checkpoint, and its ids mean nothing to another.
+# The price is length: characters are many, and time grows with tokens (measured below). Our BPE needs so many here because it learned 4,000 pieces from one small data set; RoBERTa's has 50,265, and most common words among them. You don't choose freely: the tokenizer comes with the checkpoint, and its ids mean nothing to another.
 
 # %% [markdown]
 # ### Two calls you will meet in older code
@@ -269,8 +273,8 @@ class MultiLabelCollator:
         labels = [torch.as_tensor(item["labels"]) for item in items]
         if any(not vector.is_floating_point() for vector in labels):
             raise ValueError(
-                "labels must be float32, one number a label: BCEWithLogitsLoss cannot use integers. "
-                "Convert them with .astype('float32')"
+                "labels must be floating point, float32 as the logits are: "
+                "BCEWithLogitsLoss takes no integers and no booleans. Convert them with .astype('float32')"
             )
         if len({tuple(vector.shape) for vector in labels}) > 1:
             raise ValueError(
@@ -295,7 +299,7 @@ for batch in batches[:3]:
 # A batch is as wide as its longest text, and never wider than MAX_LEN. Training batches will be shuffled; validation batches never are, so that predictions stay in the order of the rows.
 
 # %% [markdown]
-# A mistake that would surface much later, in the loss or never, is stopped here:
+# Integer labels would only fail in the loss, with the message of notebook 1. They are stopped here, where the row is still at hand; float64 and float16 are turned into float32:
 
 # %% tags=["nbval-check-output"]
 with show_error():
@@ -431,7 +435,7 @@ print(f"at {settings.max_len}, {np.mean(n_tokens > settings.max_len):.1%} of the
 
 # %% [markdown]
 # ## What padding costs
-# Three ways to form batches: pad all to a fixed 256 as the well-known recipe does; pad each batch to its longest (**dynamic**); and, besides, put texts of similar length in one batch (**length-grouped**, here by sorting). The share of positions that hold no text:
+# Three ways to form batches: pad all to a fixed 256 as the well-known recipe does; pad each batch to its longest (**dynamic**); and, besides, put texts of similar length in one batch (**length-grouped**, here by sorting). Predict first: about which share of all positions holds no text, in each of the three?
 
 
 # %%
@@ -525,7 +529,7 @@ for kind, (logits, _) in passes.items():
 
 
 # %% [markdown]
-# They agree: what is left is the rounding of sums in another order. Now a common slip. One sentence alone, padded to 64, and padded with the mask left out:
+# They agree: what is left is the rounding of sums in another order. Now a common slip. One sentence alone, padded to 64, and padded with the mask left out. Predict first: will the slip change the logits by more or less than two texts differ?
 
 
 # %%
@@ -609,7 +613,9 @@ print("windows of each text:", np.bincount(rows), "of at most", max(map(len, enc
 print("tokens of each text:", [len(tokenizer(text, verbose=False)["input_ids"]) for text in two_texts])
 
 # %% [markdown]
-# Each window but the first adds what is new in it, so there are more windows than the length alone would need. Their logits, eight windows at a time:
+# Each window repeats the end of the one before, so there are more windows than the length alone would need: of 128 positions two go to the special tokens and 32 to the overlap, which leaves 94 new tokens a window.
+#
+# A window is now an example like any other. Eight at a time are padded into a batch, as by the collator, and the model gives each window its logits, a row of `window_logits`:
 
 # %%
 window_logits = []
@@ -640,7 +646,7 @@ pd.concat(tables).round(3)
 #
 # Which pooling? **max** says "somewhere in this text", which suits a threat or a topic: one clear passage is enough, and ninety harmless ones don't outvote it. It also collects false alarms: the more windows, the higher the maximum. **mean** says "on the whole", which suits tone and style. Like a threshold, it is chosen on validation, with texts of the length that will be met.
 #
-# The other way is a model that reads more. **Longformer** lets each token attend to a stretch around it, and only the first token to all, so that time grows with the length and not with its square. A test of this course trains, saves and reloads a tiny one with the code of these notebooks; a real one is a name in CHECKPOINT and a larger MAX_LEN. Take one when a label hangs on passages far apart, which no single window holds, and when there is a GPU. For everything else windows do, with any checkpoint.
+# The other way is a model that reads more. **Longformer** lets each token attend to a stretch around it, and only the first token to all, so that time grows with the length and not with its square; `allenai/longformer-base-4096` reads 4,096 tokens. **ModernBERT** (`answerdotai/ModernBERT-base`) reads [8,192](https://huggingface.co/answerdotai/ModernBERT-base): every third of its layers attends to all tokens, the others to 64 on either side. A test of this course trains, saves and reloads a tiny Longformer with the code of these notebooks; a real one of either kind is a name in CHECKPOINT and a larger MAX_LEN. Take one when a label hangs on passages far apart, which no single window holds, and when there is a GPU. Otherwise try windows first: they work with any checkpoint.
 
 # %% [markdown]
 # ## Exercises

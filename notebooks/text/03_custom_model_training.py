@@ -12,6 +12,8 @@
 # - read a training log and single predictions, and save the model as the library's.
 #
 # **Time:** about one minute on the built-in data, on a laptop with two CPU cores. With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to three minutes, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
+#
+# A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 
 # %% [markdown]
 # ## Set-up
@@ -70,10 +72,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup, pipeline
 
-from helpers import drawings, models, plots
+from helpers import drawings, exercises, models, plots
 from helpers.data import label_matrix
-from helpers.labels import known
 from helpers.device import seed_everything
+from helpers.labels import known
 from helpers.metrics import (
     compare,
     decide,
@@ -804,6 +806,63 @@ if distilbert:
 
 # %% [markdown]
 # So the library's class is ours, with other names. Both are computed in fp32 here; the loop's own validation runs in the precision chosen for the device, which can move a probability by a hundredth. `AutoModel.from_pretrained` on the same folder gives the encoder without the head.
+
+# %% [markdown]
+# ## Exercises
+# Three to think through. Put your answer in the place of `None`, run the cell and the one below it: it says whether the answer is right, or what is off. An unanswered exercise stops nothing. The solutions are folded; try first.
+
+# %% [markdown]
+# ### Exercise 1 · The first loss
+# Four labels are on these shares of the texts. What is the loss before training, of a model that gives logits of 0, and of one whose new head has each label's log-odds, $\log (q / (1 - q))$, as its bias and nothing else? Three digits. (Then try it with the shares of your own labels.)
+
+# %% tags=["solution"]
+four_shares = [0.5, 0.25, 0.1, 0.02]
+# Your answer, two losses:
+# A logit of 0 is p = 1/2, which costs -log 1/2 = log 2, for a yes as for a no.
+# The sigmoid of the log-odds is q: a share q of a label's cells costs -log q, the others
+# -log (1 - q). That is the label's entropy.
+q = np.array(four_shares)
+losses = (np.log(2), np.mean(-q * np.log(q) - (1 - q) * np.log(1 - q)))
+
+# %% tags=["nbval-check-output"]
+exercises.first_losses(losses, four_shares)
+
+# %% [markdown]
+# ### Exercise 2 · Four broken losses
+# Each of these has one fault. Which of the three checks, in the order `shapes`, `first loss`, `by heart`, is the first to find it, or is it `nothing`? About one cell in four is a yes. Work it out before you try.
+
+# %% tags=["solution"]
+bce = torch.nn.functional.binary_cross_entropy_with_logits
+broken = {
+    "A": lambda logits, targets: bce(logits, targets, reduction="sum"),
+    "B": lambda logits, targets: bce(logits.sigmoid(), targets),
+    "C": lambda logits, targets: bce(logits, targets[torch.randperm(len(targets))]),
+    "D": lambda logits, targets: bce(logits, 1 - targets),
+}
+# Your answer, a word for each, as in {"A": "shapes", "B": ...}:
+# A is log 2 times the number of cells. B takes the sigmoid twice: a logit of 0 goes in as
+# 0.5, and a no costs 0.97. C gives rows the labels of others, anew in each step: log 2 at
+# first, and nothing to learn. D learns the opposite, and learns it well; only a score
+# against the true labels tells.
+found = {"A": "first loss", "B": "first loss", "C": "by heart", "D": "nothing"}
+
+# %% tags=["nbval-check-output"]
+exercises.which_check(found, broken)
+
+# %% [markdown]
+# ### Exercise 3 · Defend a step
+# Change one step of the recipe (no weights for positives, one rate for encoder and head, no frozen layers, another batch size, a step of your own) and nothing else. Train without and with it, with the same three seeds, and note the validation macro-AP of all six. (That is six trainings; begin with a step that you doubt.) Does it help, harm, or is it not clear? Judge by the 95% interval of the mean gain, seed by seed (Student's t, two degrees of freedom). The check takes your scores and your verdict, and trains nothing.
+
+# %% tags=["solution"]
+# Your answer, ([three scores without the step], [three with it], "helps", "harms" or "not clear"):
+# The mean of all tokens in the place of the first one, on the built-in film plots; seeds 1
+# to 3 of benchmarks/results/recipes.csv. The gains are 0.029, 0.014 and 0.013: mean 0.019,
+# sd 0.009, and 4.30 * 0.009 / sqrt(3) = 0.022 is more than the mean. Three seeds can't tell.
+# (The file has five, and five can.)
+defence = ([0.883, 0.893, 0.893], [0.912, 0.907, 0.906], "not clear")
+
+# %% tags=["nbval-check-output"]
+exercises.defended(defence)
 
 # %% [markdown]
 # ## In short

@@ -9,6 +9,8 @@
 # - write a weighted loss that stays right under gradient accumulation;
 # - let the Trainer keep the best epoch, by a score that looks at the ranking.
 #
+# A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
+#
 # **Time:** a minute and a quarter to two and a half minutes on the built-in data, on a laptop with two CPU cores. With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to one minute, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
 
 # %% [markdown]
@@ -433,7 +435,7 @@ differences(y_valid, predictions, "fine-tuned").round(3)
 
 # %% [markdown]
 # ## What weights do to probabilities
-# A weighted loss pays the model for saying yes, which pushes its probabilities upwards; other forces may hide it. Compare the mean probability of each label with its true share:
+# A weighted loss pays the model for saying yes, which pushes its probabilities upwards; other forces may hide it. Whether probabilities agree with what then happens is their **calibration**. Its simplest test compares the mean probability of each label with its true share:
 
 # %%
 y_prob = predictions["fine-tuned"]

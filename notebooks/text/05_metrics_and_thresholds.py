@@ -9,6 +9,8 @@
 # - choose a threshold per label on validation data, and know when not to;
 # - report a final score with an interval.
 #
+# A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
+#
 # **Time:** about a minute on a laptop with two CPU cores, also for 2,500 texts of your own; and the time of notebook 4, if that has not run yet. On a GPU: not measured.
 
 # %% [markdown]

@@ -8,6 +8,8 @@
 # - save a model folder that is complete, and show that it gives the same answers after reloading;
 # - avoid the two classic slips: labels in the wrong order, and softmax in the place of sigmoid.
 #
+# A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
+#
 # **Time:** a few seconds, and the time of notebook 4, if that has not run yet. On a GPU: not measured.
 
 # %% [markdown]
