@@ -534,7 +534,7 @@ print(f"{compute.precision}: logits are {half.dtype}, largest difference to floa
 # %% [markdown]
 # On a machine without it the two are the same. Halved numbers have some three digits, enough for logits and gradients, not for a sum over many cells: the loss is taken in fp32. fp16, on older GPUs, has a further limit, small gradients vanish in it: `compute.scaler` multiplies the loss before the backward pass and divides the gradients before they are clipped. For bf16 and fp32 it does nothing.
 #
-# ### + Accumulation
+# ### + Gradient accumulation
 # Where a batch of 32 does not fit into memory, four of 8 can make one step: their gradients add up until `zero_grad()` forgets them. Each batch's loss is a mean, so it has to count by its share of the rows (to be exact, of its known cells); then the sum is the gradient of the whole. Eight texts at once, and as five and three:
 
 
