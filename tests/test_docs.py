@@ -5,9 +5,12 @@ import re
 import pytest
 from conftest import NOTEBOOKS, ROOT
 
+from helpers import __version__
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COURSE = "https://github.com/multilabel-course/multilabel-course/blob/main/"
-COLAB = COURSE.replace("https://", "https://colab.research.google.com/").replace("github.com/", "github/")
+# At the version that a notebook's first cell installs, not at what main has become since.
+COLAB = f"https://colab.research.google.com/github/multilabel-course/multilabel-course/blob/v{__version__}/"
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 ENTRY = re.compile(r"^- \*\*(.+?)\*\*: .+ \[notebook (\d)\]\(\.\./notebooks/((\d\d)_\w+)\.ipynb\)$", re.MULTILINE)
 

@@ -194,6 +194,7 @@ def test_version_and_address_stand_the_same_everywhere():
     assert project["urls"]["Repository"] + "/archive/refs/tags/v{VERSION}.zip" in setup
     assert f"\nversion: {__version__}\n" in citation
     assert f"\nrepository-code: {project['urls']['Repository']}\n" in citation
+    assert f"/blob/v{__version__}/" in (ROOT / "README.md").read_text()
     assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
