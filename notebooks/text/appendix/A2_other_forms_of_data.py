@@ -9,7 +9,7 @@
 # - train a tokenizer on texts of your own, and say why no pre-trained checkpoint can use it;
 # - choose between a `Dataset` in memory and `datasets.map`, by their speed on your texts.
 #
-# **Time:** a quarter of a minute on the built-in data, on a laptop with two CPU cores.
+# **Time:** half a minute on the built-in data, on a laptop with two CPU cores.
 
 # %% [markdown]
 # ## Set-up
