@@ -5,7 +5,7 @@ The subjects, in the order of the notebooks (numbers in brackets):
 labels         (1) every form of labels, brought to names and a matrix of 0 and 1
 reading        (1) every form of data, brought to rows and checked; each fault named
 data           (1) the one form, repeats and near-duplicates, splits without leaks
-tokenization   (2) texts to padded tensors, sliding windows; token ids back to texts
+tokenization   (2) texts to padded tensors; token ids back to texts
 models         (3, 4) the classifiers, how they are loaded, and the baselines to beat
 training       (3) loss and weights, what is trained, batches, an epoch; `fit`, and what it saves on the way
 trainer        (4) the same with the Trainer: `fine_tune`

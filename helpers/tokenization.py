@@ -114,67 +114,6 @@ def share_cut(texts, tokenizer, max_len):
     return float(np.mean(over > 0)), float(over.sum() / n_tokens.sum())
 
 
-def sliding_windows(texts, tokenizer, max_len, stride):
-    """Cut texts into overlapping windows, so that nothing of a long text is lost.
-
-    Parameters
-    ----------
-    texts : sequence of str
-    tokenizer : transformers tokenizer (a fast one)
-    max_len : int
-        Tokens of a window, special tokens included.
-    stride : int
-        Tokens that a window shares with the one before.
-
-    Returns
-    -------
-    (encodings, rows)
-        The windows as lists of input_ids and attention_mask, for `tokenizer.pad`, and an int array of shape
-        (n_windows,): the position of each window's text.
-
-    Raises
-    ------
-    ValueError
-        When stride leaves a window no token of its own.
-    """
-    room = max_len - tokenizer.num_special_tokens_to_add()
-    if not 0 <= stride < room:
-        raise ValueError(f"stride is {stride}; with max_len {max_len} it takes a number from 0 to {room - 1}")
-    encoded = tokenizer(
-        list(texts),
-        truncation=True,
-        max_length=max_len,
-        stride=stride,
-        return_overflowing_tokens=True,
-        return_token_type_ids=False,
-    )
-    rows = np.array(encoded.pop("overflow_to_sample_mapping"))
-    return encoded, rows
-
-
-def pool_windows(logits, rows, how="max"):
-    """One row of logits a text from those of its windows.
-
-    Parameters
-    ----------
-    logits : float tensor of shape (n_windows, n_labels)
-    rows : int array of shape (n_windows,)
-        From `sliding_windows`.
-    how : str
-        "max" (somewhere in the text) or "mean" (on the whole).
-
-    Returns
-    -------
-    float tensor of shape (n_texts, n_labels)
-    """
-    reductions = {"max": "amax", "mean": "mean"}
-    if how not in reductions:
-        raise ValueError(f"how is {how!r}; it takes 'max' or 'mean'")
-    index = torch.as_tensor(rows, device=logits.device)[:, None].expand_as(logits)
-    pooled = torch.zeros(int(rows.max()) + 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
-    return pooled.scatter_reduce(0, index, logits, reduce=reductions[how], include_self=False)
-
-
 def decode_texts(ids, tokenizer, faults, notes):
     """Texts of a data set that comes as `input_ids`, with the special tokens and the padding taken off.
 

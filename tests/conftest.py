@@ -1,5 +1,6 @@
 """Shared fixtures: the embedded checkpoint, a very small random one, and data files made on the spot."""
 
+import ast
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,15 @@ def small_run(small_csv, small_checkpoint, tmp_path):
         seed=1,
         output_dir=str(tmp_path / "build"),
     )
+
+
+def shown(notebook, *names, **around):
+    """Functions that only a notebook has, made from its text; `around`: what they take from its other cells."""
+    path = ROOT / "notebooks" / "text" / f"{notebook}.py"
+    nodes = [node for node in ast.parse(path.read_text("utf-8")).body if getattr(node, "name", None) in names]
+    space = {"np": np, "pd": pd, **around}
+    exec(compile(ast.Module(nodes, []), path, "exec"), space)
+    return [space[name] for name in names]
 
 
 def changed(run, **changes):

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_checkpoint
+from conftest import shown, tiny_checkpoint
 
 from helpers import models
 from helpers.checkpoints import CheckpointError
@@ -249,3 +249,55 @@ def test_the_cut_where_nothing_limits_it():
     assert cut_length(None, no_length, 514) == 514
     assert cut_length(None, 128, None) == 128
     assert cut_length(100_000, no_length, None) == 100_000
+
+
+# Sliding windows, which notebook 6 shows ------------------------------------------------------------------------------
+
+sliding_windows, pool_windows = shown("06_inference", "sliding_windows", "pool_windows", torch=torch)
+WORDS = ["good", "bad", "ugly", "text", "number"]
+
+
+def test_windows_hold_every_token_and_overlap(folder):
+    tokenizer = models.load_tokenizer(folder)
+    texts = [" ".join(WORDS * 6), "good", " ".join(WORDS * 2)]
+    encoded, rows = sliding_windows(texts, tokenizer, max_len=12, stride=4)
+    assert rows.tolist() == [0, 0, 0, 0, 0, 1, 2]
+    assert max(map(len, encoded["input_ids"])) == 12
+    first = [ids[1:-1] for ids, row in zip(encoded["input_ids"], rows, strict=True) if row == 0]
+    for before, after in zip(first, first[1:], strict=False):
+        assert before[-4:] == after[:4]
+    joined = first[0] + [i for window in first[1:] for i in window[4:]]
+    assert joined == tokenizer(texts[0], add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize(("stride", "largest"), [(10, 9), (-1, 9)])
+def test_a_stride_that_leaves_no_room_is_refused(folder, stride, largest):
+    tokenizer = models.load_tokenizer(folder)
+    with pytest.raises(ValueError, match=f"stride is {stride}; with max_len 12 it takes a number from 0 to {largest}"):
+        sliding_windows(["good"], tokenizer, max_len=12, stride=stride)
+
+
+def test_windows_are_pooled_text_by_text():
+    logits = torch.tensor([[1.0, -5.0], [3.0, -1.0], [0.5, 2.0]])
+    rows = np.array([0, 0, 1])
+    assert pool_windows(logits, rows, "max").tolist() == [[3.0, -1.0], [0.5, 2.0]]
+    assert pool_windows(logits, rows, "mean").tolist() == [[2.0, -3.0], [0.5, 2.0]]
+    with pytest.raises(ValueError, match="'median'; it takes 'max' or 'mean'"):
+        pool_windows(logits, rows, "median")
+
+
+def test_cut_max_and_mean_agree_with_the_plain_path(folder):
+    """Cut is what truncation gives, for every text; on texts of one window all three are the same."""
+    tokenizer, model = models.load_tokenizer(folder), models.load_model(folder).eval()
+    around = {"torch": torch, "tokenizer": tokenizer, "model": model, "max_len": 12, "device": "cpu"}
+    *_, three_ways = shown("06_inference", "sliding_windows", "pool_windows", "three_ways", **around)
+    texts = ["good", "bad and ugly " * 9, " ".join(WORDS), "ugly number " * 70]
+    ways = three_ways(texts)
+    inputs = {"padding": True, "truncation": True, "max_length": 12, "return_token_type_ids": False}
+    with torch.inference_mode():
+        plain = torch.sigmoid(model(**tokenizer(texts, return_tensors="pt", **inputs)).logits).numpy()
+    assert np.allclose(ways["cut"], plain, atol=1e-6)
+    for how in ("max", "mean"):
+        assert np.allclose(ways[how][[0, 2]], plain[[0, 2]], atol=1e-6)
+    assert (ways["max"][[1, 3]] >= np.maximum(ways["cut"], ways["mean"])[[1, 3]] - 1e-6).all()
+    assert (ways["max"] > ways["mean"])[[1, 3]].all()

@@ -6,14 +6,7 @@ import torch
 
 from helpers.data import label_matrix, read_splits
 from helpers.models import load_model, load_tokenizer
-from helpers.tokenization import (
-    MultiLabelCollator,
-    MultiLabelDataset,
-    pool_windows,
-    share_cut,
-    sliding_windows,
-    tokenize_splits,
-)
+from helpers.tokenization import MultiLabelCollator, MultiLabelDataset, share_cut, tokenize_splits
 
 
 @pytest.fixture
@@ -81,47 +74,6 @@ def test_tokenized_splits_lie_on_disk_also_from_two_processes(tokenizer, small_c
         assert tokenized["train"].cache_files
         assert tokenized["train"]["input_ids"][:] == alone["train"]["input_ids"][:]
     assert len(together["train"].cache_files) == 2
-
-
-WORDS = ["good", "bad", "ugly", "text", "number"]
-
-
-def test_windows_hold_every_token_and_overlap(tokenizer):
-    texts = [" ".join(WORDS * 6), "good", " ".join(WORDS * 2)]
-    encoded, rows = sliding_windows(texts, tokenizer, max_len=12, stride=4)
-    assert rows.tolist() == [0, 0, 0, 0, 0, 1, 2]
-    assert max(map(len, encoded["input_ids"])) == 12
-    first = [ids[1:-1] for ids, row in zip(encoded["input_ids"], rows, strict=True) if row == 0]
-    for before, after in zip(first, first[1:], strict=False):
-        assert before[-4:] == after[:4]
-    joined = first[0] + [i for window in first[1:] for i in window[4:]]
-    assert joined == tokenizer(texts[0], add_special_tokens=False)["input_ids"]
-
-
-@pytest.mark.parametrize(("stride", "largest"), [(10, 9), (-1, 9)])
-def test_a_stride_that_leaves_no_room_is_refused(tokenizer, stride, largest):
-    with pytest.raises(ValueError, match=f"stride is {stride}; with max_len 12 it takes a number from 0 to {largest}"):
-        sliding_windows(["good"], tokenizer, max_len=12, stride=stride)
-
-
-def test_windows_are_pooled_text_by_text():
-    logits = torch.tensor([[1.0, -5.0], [3.0, -1.0], [0.5, 2.0]])
-    rows = np.array([0, 0, 1])
-    assert pool_windows(logits, rows, "max").tolist() == [[3.0, -1.0], [0.5, 2.0]]
-    assert pool_windows(logits, rows, "mean").tolist() == [[2.0, -3.0], [0.5, 2.0]]
-    with pytest.raises(ValueError, match="'median'; it takes 'max' or 'mean'"):
-        pool_windows(logits, rows, "median")
-
-
-@pytest.mark.parametrize("how", ["max", "mean"])
-def test_windows_equal_the_plain_path_on_short_texts(small_checkpoint, tokenizer, how):
-    model = load_model(small_checkpoint, ["a", "b", "c"]).eval()
-    texts = ["good", "bad and ugly", " ".join(WORDS)]
-    encoded, rows = sliding_windows(texts, tokenizer, max_len=40, stride=5)
-    with torch.inference_mode():
-        windows = model(**tokenizer.pad(encoded, return_tensors="pt")).logits
-        plain = [model(**tokenizer(t, return_tensors="pt", return_token_type_ids=False)).logits[0] for t in texts]
-    assert torch.allclose(pool_windows(windows, rows, how), torch.stack(plain), atol=1e-6)
 
 
 def test_longformer_runs_in_the_same_code(tokenizer, tmp_path, small_csv):

@@ -6,9 +6,10 @@
 # **You will be able to**
 # - say how multi-label classification differs from multi-class, and which function each needs at the end of the model;
 # - turn label sets into a float32 matrix with `MultiLabelBinarizer`, and know why float32;
-# - read any of the forms in which multi-label data come, and get every fault of a file named;
+# - read the forms in which multi-label data come with one call, and get every fault of a file named;
 # - know what is in a data set: counts, combinations, lengths, repeated texts;
-# - split without leaks and without losing the rare labels, and see what happens otherwise.
+# - split without leaks and without losing the rare labels, and say what happens otherwise;
+# - tell the two numbers apart that go by the name of "class weight".
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
@@ -16,7 +17,7 @@
 
 # %% [markdown]
 # ## Set-up
-# The first cell makes sure that the course's `helpers` package is there. Then come the parameters, the same in every notebook; `None` means the profile's value. Set `DATASET` to a file of your own and run everything again.
+# The first cell makes sure that the course's `helpers` package is there. Then come the parameters, the same in every notebook; `None` means the profile's value.
 
 # %% tags=["setup"]
 # Does nothing where the course is installed; elsewhere, as in Colab, installs this version of it.
@@ -62,7 +63,6 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import datasets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -72,11 +72,10 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight
 
 from helpers import drawings, exercises, plots
-from helpers.checkpoints import embedded_checkpoint
 from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
 from helpers.labels import count_positives, known, label_shares
 from helpers.metrics import MIN_POSITIVES, label_average_precision
-from helpers.models import load_tokenizer, tfidf_regression
+from helpers.models import tfidf_regression
 from helpers.notebooks import expect, show_error
 from helpers.runtime import start_run
 
@@ -111,9 +110,8 @@ print(run)
 
 # %% tags=["nbval-check-output"]
 fruits = torch.tensor([0, 2, 1])  # apple, banana, mango: shape (n_examples,)
-films = torch.tensor(
-    [[1.0, 1, 0], [0, 0, 1], [0, 0, 0]]
-)  # action, sci-fi, romance: shape (n_examples, n_labels)
+# action, sci-fi, romance: shape (n_examples, n_labels)
+films = torch.tensor([[1.0, 1, 0], [0, 0, 1], [0, 0, 0]])
 print("multi-class:", tuple(fruits.shape), fruits.dtype)
 print("multi-label:", tuple(films.shape), films.dtype)
 
@@ -124,23 +122,18 @@ print("multi-label:", tuple(films.shape), films.dtype)
 
 # %% tags=["nbval-check-output"]
 logits = torch.tensor([3.0, 2.5, -2.0])
-answers = pd.DataFrame(
-    {"softmax": logits.softmax(dim=0), "sigmoid": logits.sigmoid()}, index=["action", "sci-fi", "romance"]
-)
-fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.4), layout="constrained", sharey=True)
-for ax, name in zip(axes, answers, strict=True):
-    ax.bar(answers.index, answers[name], color=plots.BLUE)
-    ax.bar_label(ax.containers[0], fmt="%.2f", padding=2)
-    ax.set(title=f"{name}: total {answers[name].sum():.2f}", ylim=(0, 1.15))
-    ax.grid(False, axis="x")
-_ = axes[0].set(ylabel="probability")
+answers = pd.DataFrame({"softmax": logits.softmax(dim=0), "sigmoid": logits.sigmoid()})
+answers.index = ["action", "sci-fi", "romance"]
+looks = {"figsize": (7.5, 2.4), "layout": (1, 2), "color": plots.BLUE, "rot": 0, "legend": False}
+_ = answers.plot.bar(subplots=True, sharey=True, ylim=(0, 1), **looks)
+print("total:", answers.sum().round(2).to_dict())
 
 # %% [markdown]
 # Softmax cannot say "both": the better action fits, the less is left for sci-fi. With sigmoids both are likely, romance is not, and the total need not be 1: it says how many labels the model expects. In the course it is always the sigmoid, and an all-low answer is a valid one.
 
 # %% [markdown]
 # ## What the data look like
-# `run.splits` holds the training and validation examples. The test split stays closed until a model is final. Each example has a text and its labels; here are some, with the names written out. (Four texts are printed as they stand in the file, here and nowhere else in this notebook. If yours are private or offensive, think of where the notebook and its outputs will go.)
+# `run.splits` holds the training and validation examples. The test split stays closed until a model is final. Here are some texts, with the names of their labels. (Nowhere else in this notebook are texts printed. If yours are private or offensive, think of where its outputs will go.)
 
 # %% tags=["nbval-check-output"]
 splits = run.splits
@@ -161,9 +154,9 @@ print(mlb.fit_transform([{"sci-fi", "thriller"}, {"comedy"}]))
 print(list(mlb.classes_))
 
 # %% [markdown]
-# The columns are in alphabetical order, whatever the order of the rows. Keep `classes_` with the data: a prediction is a row of numbers, and only this list says which number is which label.
+# The columns are in alphabetical order. Keep `classes_` with the data: a prediction is a row of numbers, and only this list says which number is which label.
 #
-# Now the real sets. The binarizer learns its columns from what it is fitted on, and whatever learns is fitted on **train only**:
+# Now the real sets. The binarizer learns its columns, and whatever learns is fitted on **train only**:
 
 # %% tags=["nbval-check-output"]
 mlb = MultiLabelBinarizer().fit(sets)
@@ -173,9 +166,8 @@ first = pd.DataFrame(y_train[:4].T, index=mlb.classes_, columns=[f"text {i}" for
 plots.commonest(first, y_train.sum(axis=0))
 
 # %% [markdown]
-# (Turned over, to fit the page however many labels there are: what is a column here is a row of the matrix.)
-
-# %% [markdown]
+# (Turned over, to fit the page: a column here is a row of the matrix.)
+#
 # A label that train never showed has no column. The binarizer says so in a warning that is easy to miss, and drops it:
 
 # %% tags=["nbval-check-output"]
@@ -185,7 +177,7 @@ with warnings.catch_warnings(record=True) as caught:
 print(f"ones in the row: {row.sum()} | zeros: {(row == 0).sum()} |", caught[0].message)
 
 # %% [markdown]
-# The text would count as one *without* that label: not a missing target but a wrong one. So in the course the list of labels comes with the data, in the data's order, and is given to the binarizer as `classes`; and `read_splits` prints a note when a label never appears in train. `label_matrix` returns what it made of the labels:
+# The text would count as one *without* that label: not a missing target but a wrong one. So in the course the list of labels comes with the data, in the data's order. The binarizer takes it as `classes`, and `label_matrix` gives what comes of it:
 
 # %% tags=["nbval-check-output"]
 y_train = label_matrix(train)
@@ -194,7 +186,7 @@ print(y_train.dtype, "|", ", ".join(names[:12]), "..." if len(names) > 12 else "
 
 # %% [markdown]
 # ## Why float32
-# `MultiLabelBinarizer` gives integers. The loss of this task, binary cross-entropy, computes with the labels and needs floating point. Whole numbers and booleans stop it, each with words that don't name the cause:
+# `MultiLabelBinarizer` gives integers. The loss of this task, binary cross-entropy, needs floating point. Whole numbers and booleans stop it, each with words that don't name the cause:
 
 # %% tags=["nbval-check-output"]
 loss_fn = torch.nn.BCEWithLogitsLoss()
@@ -210,15 +202,10 @@ for dtype in (torch.int64, torch.bool):
 for dtype in (torch.float16, torch.float32, torch.float64):
     loss = loss_fn(logits, four.to(dtype))
     print(f"labels {dtype}: loss {loss.item():.4f}, {loss.dtype}")
+assert y_train.dtype == np.float32
 
 # %% [markdown]
-# All three work. But the loss takes on the type of the labels: in float16 it is rounded to three digits, and float64 keeps digits that the logits don't have. Logits are float32, so the labels are, too. The conversion is made once, where the labels are made. `label_matrix` gives float32, and the check below would notice if it didn't:
-
-# %% tags=["nbval-check-output"]
-assert y_train.dtype == np.float32
-logits = torch.zeros(4, y_train.shape[1])
-loss = loss_fn(logits, torch.tensor(y_train[:4])).item()
-print(f"loss: {loss:.4f} = log 2, the loss of an undecided model")
+# All three work, and the loss is log 2, that of a model which is undecided. But it takes on the type of the labels: in float16 it is rounded to three digits, and float64 keeps digits that the logits don't have. Logits are float32, so the labels are, too, and `label_matrix` makes them so.
 
 # %% [markdown]
 # ## The forms in which data come
@@ -229,80 +216,37 @@ print(f"loss: {loss:.4f} = log 2, the loss of an undecided model")
 # | lists of label ids | `[0, 1]`, the names kept beside | GoEmotions on the Hugging Face hub |
 # | tokenized already, float vectors | `[1.0, 1.0, 0.0]`, and `input_ids` for the text | `zcamz/toxic` on the hub |
 #
-# We write one small data set in each form. Twenty texts with lists of labels, and the same as joined names and as columns:
+# The first two are what people keep in files. Twenty texts, with lists of labels, with joined names, and with a column a label:
 
 # %%
 folder = Path(tempfile.mkdtemp())
-rows = pd.DataFrame(
-    {
-        "text": [f"Example number {i}, nothing more" for i in range(20)],
-        "labels": [["a"], ["a", "b"], [], ["b", "c"]] * 5,
-    }
-)
+rows = pd.DataFrame({"text": [f"Example number {i}, nothing more" for i in range(20)]})
+rows["labels"] = [["a"], ["a", "b"], [], ["b", "c"]] * 5
 joined = rows["labels"].str.join("|")
 rows.to_json(folder / "lists.jsonl", orient="records", lines=True)
 rows.assign(labels=joined).to_csv(folder / "joined.csv", index=False)
 rows[["text"]].join(joined.str.get_dummies()).to_csv(folder / "columns.csv", index=False)
 
 # %% [markdown]
-# A hub data set is kept as Parquet with a description of its columns. `ClassLabel` is how the description names the ids:
-
-# %%
-ids = [["abc".index(name) for name in labels] for labels in rows["labels"]]
-with_names = datasets.Features(
-    text=datasets.Value("string"), labels=datasets.Sequence(datasets.ClassLabel(names=["a", "b", "c"]))
-)
-hub = datasets.Dataset.from_dict({"text": rows["text"].tolist(), "labels": ids}, features=with_names)
-_ = hub.to_parquet(folder / "ids.parquet")
-
-# %% [markdown]
-# The last form is the awkward one: someone else chose the tokenizer and the length, the names of the labels are gone, and every row is padded. Here it is, for the same texts (the last argument leaves out a column that notebook 2 explains):
-
-# %% tags=["nbval-check-output"]
-tokenizer = load_tokenizer(embedded_checkpoint())
-encoded = tokenizer(rows["text"].tolist(), padding="max_length", max_length=12, return_token_type_ids=False)
-vectors = [[float(name in labels) for name in "abc"] for labels in rows["labels"]]
-tokenized = datasets.Dataset.from_dict({**encoded, "labels": vectors})
-_ = tokenized.to_parquet(folder / "tokenized.parquet")
-print(tokenized[1])
-
-# %% [markdown]
 # One call reads them all. It returns the same thing each time, a `DatasetDict` with `train`, `validation` and `test` and float32 labels:
 
 # %% tags=["nbval-check-output"]
-read = {}
+matrices = set()
 for file in sorted(folder.iterdir()):
-    read[file.name] = read_splits(file, label_names=["a", "b", "c"])
-    sizes = {split: part.num_rows for split, part in read[file.name].items()}
-    print(f"{file.name:<18}", sizes, label_matrix(read[file.name]["train"])[0])
-assert len({label_matrix(data["train"]).tobytes() for data in read.values()}) == 1
+    read = read_splits(file)
+    sizes = {split: part.num_rows for split, part in read.items()}
+    print(f"{file.name:<12}", sizes, label_matrix(read["train"])[0])
+    matrices.add(label_matrix(read["train"]).tobytes())
+assert len(matrices) == 1
 
 # %% [markdown]
-# The labels are the same array, byte for byte, in all five. `label_names` was needed for the last only, where nothing else knows them; for the others it is a check, and an error if they don't match.
+# The labels are the same array, byte for byte. The other two forms are read by the same call: [A2](appendix/A2_other_forms_of_data.ipynb), for a second reading, is about them.
 #
-# What became of the tokenized texts? They are decoded, so that they can be read, and tokenized afresh for any checkpoint:
-
-# %% tags=["nbval-check-output"]
-for name in ("ids.parquet", "tokenized.parquet"):
-    print(f"{name:<18}", read[name]["train"]["text"][0])
-
-# %% [markdown]
-# With an uncased tokenizer capitals are lost, and what was cut off stays lost. Ids only mean something to the tokenizer that made them, so `read_splits` looks whether each row begins as that tokenizer begins, and whether a sample of the decoded texts gives the same ids again. To see it fail, each id is turned into some other one, always the same for the same piece, as if another tokenizer had numbered the pieces:
-
-# %% tags=["nbval-check-output"]
-foreign = [[(i * 7919) % 30_000 for i in row] for row in encoded["input_ids"]]
-foreign = datasets.Dataset.from_dict({"input_ids": foreign, "labels": vectors})
-foreign_file = Path(tempfile.mkdtemp()) / "foreign.parquet"
-foreign.to_parquet(foreign_file)
-with show_error():
-    read_splits(foreign_file)
-
-# %% [markdown]
-# `DATASET` in the parameters cell takes any such file; a name like `owner/name` is read from the hub. Files of spreadsheets and annotation tools are read as well (semicolons, yes and no, Excel's sheets, exports of doccano, Label Studio or spaCy): the page [docs/your_own_data.md](https://github.com/multilabel-course/multilabel-course/blob/main/docs/your_own_data.md) has a line of every form, and the line that converts what is not read. `LABEL_NAMES` says which labels are meant where a file has more, `UNKNOWN = True` that empty cells are questions nobody answered.
+# `DATASET` in the parameters cell takes any such file; a name like `owner/name` is read from the hub. [docs/your_own_data.md](https://github.com/multilabel-course/multilabel-course/blob/main/docs/your_own_data.md) has a line of every form, those of spreadsheets and annotation tools among them, and the line that converts what is not read.
 
 # %% [markdown]
 # ## Bad data are named, not guessed at
-# Real files have faults. A silent repair would come back as a bad score, so reading is strict: it collects the faults of the whole file, shows the first ten, and says for each where it is and what to do. The handful that everybody meets sooner or later, in one file:
+# Real files have faults. A silent repair would come back as a bad score, so reading is strict: it collects the faults of the whole file, and says for each where it is and what to do. The handful that everybody meets sooner or later, in one file:
 
 # %% tags=["nbval-check-output"]
 faulty = """text,toxic,threat,Threat
@@ -320,21 +264,7 @@ with show_error():
     read_splits(faulty_file)
 
 # %% [markdown]
-# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. For labels given as names there is more to get wrong:
-
-# %% tags=["nbval-check-output"]
-faulty = """id,text,labels
-1,first,funny|sad
-2,second,funny |sad;angry
-2,third,Funny
-4,fourth,sad
-"""
-faulty_file.write_text(faulty)
-with show_error():
-    read_splits(faulty_file)
-
-# %% [markdown]
-# An unnoticed `Funny` beside `funny` would have become a label of its own, with one example to learn from. The same check runs from a terminal, without loading PyTorch: `python -m helpers check FILE`.
+# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. Names of labels are checked, too: an unnoticed `Funny` beside `funny` would become a label of its own, with one example to learn from (exercise 2 has such a file). The same check runs from a terminal, without loading PyTorch: `python -m helpers check FILE`.
 
 # %% [markdown]
 # ## Know your labels
@@ -348,14 +278,13 @@ combinations, how_often = np.unique(present, axis=0, return_counts=True)
 print(f"{len(combinations)} combinations, {np.sum(how_often == 1)} of them on one text only")
 
 # %% [markdown]
-# Combinations that occur once are why multi-label is not multi-class over combinations: such a class would have a single example. And how many labels has a text?
+# Combinations that occur once are why multi-label is not multi-class over combinations: such a class would have a single example. How many labels has a text?
 
 # %% tags=["nbval-check-output"]
-n_labels = pd.Series(np.bincount(present.sum(1).astype(int)))
-n_labels.rename_axis("labels on a text").to_frame("texts")
+pd.Series(np.bincount(present.sum(1).astype(int))).rename_axis("labels on a text").to_frame("texts")
 
 # %% [markdown]
-# Texts without a label, where there are any, are examples like the others: they teach what a "no" looks like. Keep them, unless no label means that nobody has looked: then they are unknown, which is another thing than no.
+# Texts without a label, where there are any, teach what a "no" looks like. Keep them, unless no label means that nobody has looked.
 #
 # Are some labels much rarer than others?
 
@@ -368,9 +297,9 @@ print(f"commonest: {counts.idxmax()} ({counts.max()}), rarest: {counts.idxmin()}
 print(f"ratio {counts.max() / max(counts.min(), 1):.1f}")
 
 # %% [markdown]
-# A ratio near 1 means that the labels have about as many examples to learn from. Where it is large, notebooks 4 and 5 have what may help the rare ones: weights and thresholds. Whatever is rare in train has fewer examples still in validation, and a recall that rests on five of them moves by a fifth with each.
+# A ratio near 1 means that the labels have about as many examples to learn from. Where it is large, notebooks 4 and 5 have what may help the rare ones: weights and thresholds. What is rare in train is rarer still in validation, and a recall that rests on five texts moves by a fifth with each.
 #
-# Labels also come together. The next picture gives, for each label in a row, the share of its texts that carry the label in the column as well; of many labels it shows the 20 commonest. The matrix product counts, for each two labels, the texts that have both, and on the diagonal those that have the one. Each row is then divided by its diagonal:
+# Labels also come together. The matrix product counts, for each two labels, the texts that have both, and on the diagonal those that have the one. Each row is divided by its diagonal (of many labels we take the 20 commonest):
 
 # %%
 shown = sorted(np.argsort(-counts.to_numpy(), kind="stable")[: plots.IN_TABLE])
@@ -380,28 +309,22 @@ share = together.div(np.maximum(np.diag(together), 1), axis=0).astype(float)
 itself = np.eye(len(share), dtype=bool)
 
 # %% [markdown]
-# Grey is each label with itself. Predict first: if a third of the texts with *a* also have *b*, do a third of those with *b* have *a*?
+# Predict first: if a third of the texts with *a* also have *b*, do a third of those with *b* have *a*?
 
 # %%
-size = max(5.2, 0.38 * len(share))
-fig, ax = plt.subplots(figsize=(1.4 * size, size), layout="constrained")
-sns.heatmap(share, mask=itself, annot=len(share) <= 12, fmt=".0%", cmap="Blues", cbar=len(share) > 12, ax=ax)
-cut = plots.cut_to(len(names), plots.IN_TABLE)
-ax.set_title("Of the texts with the row's label, how many have the column's?" + f"\n({cut})" * bool(cut))
-ax.set_xticks(np.arange(len(share)) + 0.5, labels, rotation=45, ha="right", rotation_mode="anchor")
-ax.set_facecolor("lightgrey")
+few, all_names = len(share) <= 12, {"xticklabels": True, "yticklabels": True}
+ax = sns.heatmap(share, mask=itself, annot=few, cbar=not few, fmt=".0%", cmap="Blues", **all_names)
+ax.set_title("Of the texts with the row's label, how many have the column's?")
 ax.grid(False)
 
 # %% tags=["nbval-check-output"]
 pairs = share.mask(itself).stack()
 first, second = pairs.idxmax()
-print(f"strongest: {pairs.max():.0%} of the texts with {first} also have {second}")
-first, second = (pairs - share.T.stack().reindex(pairs.index)).idxmax()
-there, back = share.loc[first, second], share.loc[second, first]
-print(f"most lopsided: {first} with {second} {there:.0%}, the other way {back:.0%}")
+print(f"{pairs.max():.0%} of the texts with {first} also have {second},")
+print(f"{share.loc[second, first]:.0%} of those with {second} also have {first}")
 
 # %% [markdown]
-# The same number of shared texts is a larger part of a rare label than of a common one, so the relation has a direction; plain counts would hide it. Where labels are about equally frequent, as the built-in genres are, the two directions are close. Among the built-in comments (`DATASET = "comments"`) all training texts with `severe_toxic` are `toxic`, and 22% of the toxic ones are `severe_toxic`. A model may learn such ties in the place of what the text says, and then errs on data where they are others.
+# The same number of shared texts is a larger part of a rare label than of a common one, so the relation has a direction. Where labels are about equally frequent, as the built-in genres are, the two directions are close. Among the built-in comments (`DATASET = "comments"`) all training texts with `severe_toxic` are `toxic`, and 22% of the toxic ones are `severe_toxic`. A model may learn such ties in the place of what the text says.
 
 # %% [markdown]
 # ## Know your texts
@@ -411,10 +334,6 @@ print(f"most lopsided: {first} with {second} {there:.0%}, the other way {back:.0
 n_words = pd.Series([len(text.split()) for text in train["text"]])
 shown = n_words.clip(upper=int(n_words.quantile(0.995)))
 ax = shown.plot.hist(bins=plots.whole_bins(shown), color=plots.GREY, figsize=(7.5, 2.8))
-ax.margins(y=0.15)
-ax.axvline(n_words.median(), color=plots.ORANGE)
-top = (n_words.median(), ax.get_ylim()[1])
-ax.annotate(f"  median {n_words.median():.0f}", top, va="top", color=plots.ORANGE)
 _ = ax.set(title="Length of the training texts", xlabel="words", ylabel="number of texts")
 
 # %% tags=["nbval-check-output"]
@@ -423,9 +342,9 @@ print(f"{np.mean(n_words > 3 * n_words.median()):.1%} are more than three times 
 
 
 # %% [markdown]
-# The tail on the right, if there is one, decides what a fixed length costs: padding for the many, or cutting the few. That is the subject of the next notebook.
+# The tail on the right, if there is one, decides what a fixed length costs: padding for the many, or cutting the few (notebook 2).
 #
-# Then, is a text there twice? Three questions: texts that are **equal** up to case and spaces; texts that are **nearly equal**, sharing four of five word pairs; and equal texts with **different labels**. Very short texts have too few pairs to be nearly equal: one word more in a line of four is a quarter of it.
+# Then, is a text there twice? We count texts that are **equal** up to case and spaces; texts that are **nearly equal**, sharing four of five word pairs; and equal texts with **different labels**.
 
 
 # %%
@@ -450,18 +369,18 @@ planted_y = np.vstack([y_train, y_train[[k, k]], 1 - y_train[[k]]])
 pd.DataFrame({"train": repeats(texts, y_train), "with three planted": repeats(planted, planted_y)})
 
 # %% [markdown]
-# Of the three planted copies two are equal, and one contradicts the original. The one with a word more is nearly equal, if the text has five words or more, as the longest should have; among copies of a text of four it would be missed. (Comparing every text with every other would take a million times as long for a thousand times as many texts. `near_duplicates` sorts the texts by a fingerprint, MinHash, in which similar texts agree, and compares neighbours; a few pairs near the limit escape it.)
+# Of the three planted copies two are equal, and one contradicts the original. The one with a word more is nearly equal, as long as the text is not of four words or fewer, where a word more is a quarter of it.
 #
-# What to do with a conflict is for you to say: ask who labelled it, keep the majority, or drop the text. Leaving it as it is, on two sides of a split, is the one wrong answer.
+# What to do with a conflict is for you to say: ask who labelled it, keep the majority, or drop the text.
 
 # %% [markdown]
 # ## Splits that can be trusted
 # The built-in files carry their split. A file without a `split` column is split here into 70% train, 15% validation and 15% test. Two things can go wrong, and both are invisible afterwards: the draw can be unlucky for a rare label, and the same text can land on both sides.
 #
 # ### Random or stratified
-# A random draw keeps each label's share on average. **Iterative stratification** sees to it in every single draw: it takes the label with the fewest rows left, deals these rows out, each to the part that still lacks most of that label, and goes on with the next label. So it keeps the *counts of positives*; the number of rows in each part may drift.
+# A random draw keeps each label's share on average. **Iterative stratification** sees to it in every single draw: it takes the label with the fewest rows left, deals these rows out, each to the part that still lacks most of that label, and goes on with the next label.
 #
-# We divide train and validation (at most 2,000 rows of them) anew, 85 to 15, with 100 seeds. How many positives of a rare label does the smaller part get? We take the rarest that has at least ten: of two or three positives nobody can give each side its share.
+# We divide train and validation (at most 2,000 rows of them) anew, 85 to 15, with 100 seeds. How many positives of a rare label does the smaller part get? We take the rarest that has at least ten.
 
 # %%
 y = np.vstack([y_train, label_matrix(splits["validation"])]) == 1
@@ -474,9 +393,9 @@ if not len(enough):
     print(f"No label has {MIN_POSITIVES} positives here; this is the commonest, and what follows needs more.")
 
 # %% [markdown]
-# Both kinds of split, 100 seeds each. Predict first: 15% of these positives would be fair; how far from that will the unluckiest random draw be?
+# Both kinds of split. Predict first: 15% of these positives would be fair; how far from that will the unluckiest random draw be?
 
-# %%
+# %% tags=["nbval-check-output"]
 shares = {"train": 0.85, "validation": 0.15}
 numbered = [f"text {i}" for i in range(len(y))]
 drawn, sizes = {"random": [], "stratified": []}, []
@@ -486,43 +405,32 @@ for seed in range(100):
     dealt = split_rows(numbered, y, shares, seed) == "validation"
     drawn["stratified"].append(int(y[dealt, rare].sum()))
     sizes.append(int(dealt.sum()))
-fig, axes = plt.subplots(2, 1, figsize=(7.5, 3.4), layout="constrained", sharex=True)
-steps = np.arange(min(map(min, drawn.values())), max(map(max, drawn.values())) + 2) - 0.5
-for ax, (kind, values) in zip(axes, drawn.items(), strict=True):
-    ax.hist(values, steps, color=plots.BLUE)
-    ax.set(title=kind, ylabel="splits")
-    ax.locator_params(integer=True)
-_ = axes[1].set(xlabel=f"positives of {names[rare]} in the smaller part, 100 seeds")
-
-# %% tags=["nbval-check-output"]
 summary = pd.DataFrame(drawn).agg(["min", "mean", "max"]).T
 summary["15% of all positives"] = 0.15 * int(positives[rare])
 print(f"rows in the smaller part, stratified: {min(sizes)} to {max(sizes)}; 15% are {0.15 * len(y):.0f}")
 summary.round(1)
 
 # %% [markdown]
-# Compare *min* and *max* of the two rows. The mean is about right for both; but you use one seed, not a hundred, and with a random draw that seed decides how many positives your validation has. For a label with ten positives in all it may decide that there are none. With fewer still, no way of dividing helps: such a label needs more texts, or counts for nothing. The line above the table is the price of stratification: the positives are where they should be, and the part has more or fewer rows than asked for, among the built-in film plots up to a tenth.
+# Compare *min* and *max* of the two rows. The mean is about right for both; but you use one seed, not a hundred, and with a random draw that seed decides how many positives your validation has. The line above the table is the price of stratification: the positives are where they should be, and the part has more or fewer rows than asked for, among the built-in film plots up to a tenth. For a label with a handful of positives no way of dividing helps: it needs more texts, or counts for nothing.
 
 # %% [markdown]
 # ### What a leak does to the score
-# Scraped data hold reposts. We make such a set out of ours: of every third text a copy with "Repost." before it and the same labels. Then TF-IDF with logistic regression learns from 85% of it and is scored on 15%, with a random split and with one that keeps near-duplicates together. Each model is scored a second time, on texts that it has never met: our validation split.
+# Scraped data hold reposts. We make such a set out of ours: every third text has a copy, with "Repost." before it and the same labels. A **group** is a text with its copies; a text that has none is a group of its own.
 
 # %%
 texts, y = train["text"][:2000], y_train[:2000]
 scraped = texts + [f"Repost. {text}" for text in texts[::3]]
 y_scraped = np.vstack([y, y[::3]])
 groups = near_duplicates(scraped)
-fresh, y_fresh = splits["validation"]["text"][:1000], label_matrix(splits["validation"])[:1000]
-
+at_random = np.where(np.random.default_rng(0).random(len(scraped)) < 0.15, "validation", "train")
+in_groups = split_rows(scraped, y_scraped, shares, 0, groups)
 
 # %% [markdown]
-# A **group** is a text with its copies; a text that has none is a group of its own. Both splits as a picture: a tile is a row, and the rows of a group have one number (72 of the texts; the shares of the six commonest labels are of all rows). Which numbers stand on both sides, and how far apart are the shares?
+# We have split it twice, at random and by groups. As a picture: a tile is a row, and the rows of a group have one number (72 of the texts; the shares of the six commonest labels are of all rows). Which numbers stand on both sides?
 
 # %%
 few = min(72, len(texts))
 some = np.r_[:few, len(texts) : len(texts) + -(-few // 3)]  # these texts and their copies
-at_random = np.where(np.random.default_rng(0).random(len(scraped)) < 0.15, "validation", "train")
-in_groups = split_rows(scraped, y_scraped, shares, 0, groups)
 commonest = np.argsort(-count_positives(y_scraped), kind="stable")[:6]
 fig, axes = plt.subplots(2, 2, figsize=(7.5, 4.4), layout="constrained", width_ratios=[2.2, 1])
 for pair, kind, side in ((axes[0], "random", at_random), (axes[1], "grouped", in_groups)):
@@ -530,47 +438,37 @@ for pair, kind, side in ((axes[0], "random", at_random), (axes[1], "grouped", in
     drawings.split(side[some], groups[some], table.iloc[commonest], kind, pair)
 
 # %% [markdown]
-# Orange: a group that was torn apart, so that a validation text was in train as well. The random draw tears about a quarter of the pairs (2 · 0.85 · 0.15). The other keeps every group on one side and, being stratified, each label's share nearly the same in both parts.
-
-# %% [markdown]
-# One split, one model, two scores, and the share of the scored rows whose group is in train as well:
+# Orange: a group that was torn apart, so that training sees a text of the validation part. The other split keeps every group on one side and, being stratified, each label's share nearly the same in both parts.
+#
+# Now a model learns from the train part, TF-IDF with logistic regression, and its validation part says how good it is. Is that true? We ask the same model about texts of which no copy is anywhere in the set, our own validation split:
 
 
 # %%
-def scores(held_out):
-    held, rest = np.flatnonzero(held_out), np.flatnonzero(~held_out)
-    new_texts = [scraped[i] for i in held] + fresh
-    y_prob = tfidf_regression([scraped[i] for i in rest], y_scraped[rest], new_texts)
-    own = label_average_precision(y_scraped[held], y_prob[: len(held)])
-    new = label_average_precision(y_fresh, y_prob[len(held) :])
-    both = np.isfinite(own) & np.isfinite(new)  # labels with a positive on both sides
-    return own[both].mean(), new[both].mean(), np.isin(groups[held], groups[rest]).mean()
+def reported_and_true(side):
+    rest, held = np.flatnonzero(side == "train"), np.flatnonzero(side == "validation")
+    learned, asked = [scraped[i] for i in rest], [scraped[i] for i in held]
+    y_prob = tfidf_regression(learned, y_scraped[rest], asked + fresh)
+    reported = label_average_precision(y_scraped[held], y_prob[: len(held)])
+    true = label_average_precision(y_fresh, y_prob[len(held) :])
+    both = np.isfinite(reported) & np.isfinite(true)  # labels with a positive on both sides
+    return reported[both].mean(), true[both].mean()
 
 
 # %% [markdown]
-# Three seeds each, and their mean. Predict first: which of the four scores will stand out?
+# The score is **macro-AP**, which says how well the texts with a label are ranked above those without; notebook 3 introduces it. Predict first: which of the four numbers will stand out?
 
 # %%
-results = {"random": [], "grouped": []}
-for seed in range(3):
-    taken = np.random.default_rng(seed).random(len(scraped)) < 0.15
-    results["random"].append(scores(taken))
-    taken = split_rows(scraped, y_scraped, shares, seed, groups) == "validation"
-    results["grouped"].append(scores(taken))
-leak = pd.DataFrame({kind: np.mean(values, axis=0) for kind, values in results.items()}).T
-leak.columns = ["macro-AP it reports", "macro-AP on fresh texts", "rows also in train"]
-leak["too high by"] = leak.iloc[:, 0] - leak.iloc[:, 1]
-leak.astype(float).round(3)
-
-# %% [markdown]
-# **Macro-AP** says how well the texts with a label are ranked above those without; notebook 3 introduces it. On fresh texts the two kinds of split give models that are about equally good. But the random split *reports* more, since some of its texts were learned by heart. How much more is set by the last column but one, and that by us: every third text has a copy. With `[::30]` in the place of `[::3]`, twice above, only a few rows are in train as well, and the effect is as much smaller; in your data it is as large as the reposts are many.
-
-# %%
+fresh, y_fresh = splits["validation"]["text"][:1000], label_matrix(splits["validation"])[:1000]
+leak = {"random": reported_and_true(at_random), "grouped": reported_and_true(in_groups)}
+leak = pd.DataFrame(leak, index=["reported", "on fresh texts"]).T
+leak["too high by"] = leak["reported"] - leak["on fresh texts"]
 leaks = leak["too high by"]["random"] > leak["too high by"]["grouped"]
 expect(leaks, "the random split flatters more", run.settings)
-print(f"flattered by the leak: {leak['too high by']['random'] - leak['too high by']['grouped']:+.3f}")
+leak.round(3)
 
 # %% [markdown]
+# On fresh texts the two models are about equally good. But the random split *reports* more, since some of its texts were learned by heart. How much more depends on how many copies there are, here every third text; in your data it is as large as the reposts are many.
+#
 # Nothing in the training would have warned you. `read_splits` keeps near-duplicates on one side where it makes the split. Where a file brings its own, look yourself:
 
 # %% tags=["nbval-check-output"]
@@ -580,23 +478,11 @@ sides = pd.Series(side).groupby(near_duplicates(both)).nunique()
 print(f"{len(sides)} different texts; on both sides, word for word or nearly: {(sides > 1).sum()}")
 
 # %% [markdown]
-# If there are some and the split is not somebody's benchmark, delete the column `split` and let it be made here.
-
-# %% [markdown]
-# And does every label keep its share? The built-in files were split by the same function:
-
-# %% tags=["nbval-check-output"]
-y_valid = label_matrix(splits["validation"])
-table = pd.DataFrame({"train": label_shares(y_train), "validation": label_shares(y_valid)}, index=names)
-print({name: part.num_rows for name, part in splits.items()})
-plots.commonest(table, count_positives(y_train)).map("{:.1%}".format)
-
-# %% [markdown]
-# The two columns should be close; on the built-in data they differ by a point at most. Where a publisher made the split, as for GoEmotions, keep it: scores can then be compared with those of others.
+# If there are some, delete the column `split` and let it be made here. A split that a publisher made, as for GoEmotions, is best kept: scores can then be compared with those of others.
 
 # %% [markdown]
 # ## Imbalance, a first look
-# For most labels, negatives outnumber positives. Two numbers go by the name of "class weight", and are mixed up often: the ratio **n_neg / n_pos**, which is what a positive would have to weigh to count as much as all the negatives, and scikit-learn's **"balanced"** weight, n / (2 n_pos):
+# For most labels, negatives outnumber positives. Two numbers go by the name of "class weight", and are often mixed up: the ratio **n_neg / n_pos**, which is what a positive would have to weigh to count as much as all the negatives, and scikit-learn's **"balanced"** weight, n / (2 n_pos):
 
 # %% tags=["nbval-check-output"]
 n_pos, n_neg = count_positives(y_train), (y_train == 0).sum(0)
@@ -610,20 +496,13 @@ weights["balanced"] = [
 plots.rarest(weights.sort_values("n_pos"), np.sort(weights["n_pos"])).round(2)
 
 # %% [markdown]
-# They differ because "balanced" weighs *both* classes, to a total of n / 2 each: where positives are the fewer, they go up and the negatives go down. PyTorch's `pos_weight` multiplies the positives only and leaves the negatives at 1; there the balancing value is the first. Dividing the one weight of "balanced" by the other gives it back:
-
-# %% tags=["nbval-check-output"]
-of_negatives = (weights["n_pos"] + n_neg[usable]) / (2 * n_neg[usable])
-assert np.allclose(weights["balanced"] / of_negatives, weights["n_neg / n_pos"])
-rare = weights["n_pos"].idxmin()
-print(f"for {rare}: balanced weighs its negatives {of_negatives[rare]:.2f}")
-
-# %% [markdown]
-# The rarer the label, the nearer that comes to one half, and "balanced" put in the place of `pos_weight` to half of what was meant. (Labels on no row or on all have no weight, and are not in the table.) Notebook 3 puts the square root of the ratio into the loss, notebook 4 into the Trainer, and notebook 5 shows which scores see through a model that always answers "no".
+# They differ because "balanced" weighs *both* classes, to a total of n / 2 each: where positives are the fewer, they go up and the negatives go down, by up to a half. PyTorch's `pos_weight` multiplies the positives only and leaves the negatives at 1; there the balancing value is the first. "Balanced" put in its place is, for a rare label, about half of what was meant.
+#
+# Notebook 3 puts the square root of the ratio into the loss, notebook 4 into the Trainer, and notebook 5 shows which scores see through a model that always answers "no".
 
 # %% [markdown]
 # ## Exercises
-# Three to do by hand. Put your answer in the place of `None`, run the cell and the one below it: it says whether the answer is right, or what is off. An unanswered exercise stops nothing. The solutions are folded; try first.
+# Put your answer in the place of `None`, run the cell and the one below it: it says whether the answer is right, or what is off. An unanswered exercise stops nothing. The solutions are folded; try first.
 
 # %% [markdown]
 # ### Exercise 1 · Deal six rows
@@ -632,14 +511,8 @@ print(f"for {rare}: balanced weighs its negatives {of_negatives[rare]:.2f}")
 # %% tags=["solution"]
 six = pd.DataFrame(
     {
-        "text": [
-            "What a day",
-            "what a  day",
-            "The dog ran off",
-            "He cried with laughter",
-            "Rain again",
-            "Tea at five",
-        ],
+        "text": ["What a day", "what a  day", "The dog ran off"]
+        + ["He cried with laughter", "Rain again", "Tea at five"],
         "funny": [1, 1, 0, 1, 0, 0],
         "sad": [0, 0, 1, 1, 1, 0],
     }

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 2 · Tokenization
 #
-# A model reads numbers: one id a word piece, in rows of equal length. This notebook makes those rows, looks at what gets lost on the way, and shows where the popular recipe, "pad everything to 256", spends most of a laptop's time on nothing. (That recipe is from a tutorial of 2020 which is still copied a lot; below it is called *the article*.)
+# A model reads numbers: one id a word piece, in rows of equal length. This notebook makes those rows, looks at what gets lost on the way, and shows where a popular recipe, "pad everything to 256", spends most of a laptop's time on nothing.
 #
 # **You will be able to**
-# - read what a tokenizer returns: pieces, ids, special tokens, attention mask; and say what WordPiece, byte-level BPE and characters do differently;
-# - write a `Dataset` and a collator that pad each batch only as far as it needs, and do the same with `datasets.map`;
+# - read what a tokenizer returns: pieces, ids, special tokens, attention mask; and say what `[UNK]` swallows;
+# - write a `Dataset` and a collator that pad each batch only as far as it needs;
 # - choose MAX_LEN from the lengths of your texts, knowing what is cut and what it costs;
-# - show that padding leaves the result alone, as long as the mask is passed on;
-# - classify texts longer than the model can read.
+# - say what padding costs, and which way of forming batches wastes least;
+# - show that padding leaves the result alone, as long as the mask is passed on.
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
@@ -64,9 +64,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.data import DataLoader, Dataset
-from transformers import CanineTokenizer
 
 from helpers import drawings, exercises, plots
 from helpers.data import label_matrix, read_splits
@@ -147,38 +145,7 @@ print(f"{len(unknown)} of {len(train)} training texts hold an {tokenizer.unk_tok
 # %% [markdown]
 # Where it is none, nothing is lost; where it is a few, a word each. Where it is many, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them.
 #
-# ### Three kinds of tokenizer
-# RoBERTa and ModernBERT use **byte-level BPE**: it starts from the 256 bytes, so that nothing is ever unknown, and joins frequent neighbours. CANINE reads **characters**. We learn a small BPE from our own training texts:
-
-# %%
-bpe = Tokenizer(models.BPE())
-bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-bpe.decoder = decoders.ByteLevel()
-alphabet = pre_tokenizers.ByteLevel.alphabet()
-trainer = trainers.BpeTrainer(vocab_size=4000, initial_alphabet=alphabet, show_progress=False)
-bpe.train_from_iterator(train["text"], trainer)
-
-# %% [markdown]
-# The same sentence through all three, and back. Predict first: which of them return it whole, and which needs the most tokens?
-
-# %%
-characters = CanineTokenizer()
-ids = characters(sentence, add_special_tokens=False)["input_ids"]
-back = {
-    "the checkpoint's": tokenizer.convert_tokens_to_string(pieces),
-    "byte-level BPE": bpe.decode(bpe.encode(sentence).ids),
-    "characters": "".join(map(chr, ids)),
-}
-kinds = pd.DataFrame({"what comes back": back})
-kinds.insert(0, "tokens", [len(pieces), len(bpe.encode(sentence).ids), len(ids)])
-kinds
-
-# %% tags=["nbval-check-output"]
-assert back["byte-level BPE"] == back["characters"] == sentence
-print("bytes and characters lose nothing")
-
-# %% [markdown]
-# The price is length: characters are many, and time grows with tokens (measured below). Our BPE needs so many here because it learned 4,000 pieces from one small data set; RoBERTa's has 50,265, and most common words among them. You don't choose freely: the tokenizer comes with the checkpoint, and its ids mean nothing to another.
+# Other checkpoints come with other kinds. RoBERTa and ModernBERT use **byte-level BPE**, which starts from the 256 bytes, so that nothing is ever unknown, and joins frequent neighbours. CANINE reads characters, which loses nothing either, and makes the longest rows. You don't choose freely: the tokenizer comes with the checkpoint, and its ids mean nothing to another. [A2](appendix/A2_other_forms_of_data.ipynb) compares the three on one sentence.
 
 # %% [markdown]
 # ### Two calls you will meet in older code
@@ -205,30 +172,7 @@ with show_error():
 
 # %% [markdown]
 # ## A Dataset
-# PyTorch wants an object that knows its length and returns one example by number. First as the article has it, with today's call: each text is tokenized when it is asked for, and padded to the full length at once.
-
-
-# %%
-class ArticleDataset(Dataset):
-    def __init__(self, texts, labels, tokenizer, max_len):
-        self.texts, self.labels = texts, labels
-        self.tokenizer, self.max_len = tokenizer, max_len
-
-    def __len__(self):
-        return len(self.texts)
-
-    def __getitem__(self, index):
-        text = " ".join(self.texts[index].split())
-        encoded = self.tokenizer(text, padding="max_length", truncation=True, max_length=self.max_len)
-        return {
-            "input_ids": torch.tensor(encoded["input_ids"]),
-            "attention_mask": torch.tensor(encoded["attention_mask"]),
-            "labels": torch.tensor(self.labels[index], dtype=torch.float32),
-        }
-
-
-# %% [markdown]
-# It is right, and wasteful twice: every epoch tokenizes everything again, one text at a time, and the padding is fixed before anyone knows which texts will share a batch. Ours tokenizes all texts once, cuts them at `max_len`, and does *not* pad:
+# PyTorch wants an object that knows its length and returns one example by number. This one tokenizes all texts once, cuts them at `max_len`, and does *not* pad: nobody knows yet which texts will share a batch.
 
 
 # %%
@@ -307,7 +251,7 @@ with show_error():
 
 # %% [markdown]
 # ### The same with `datasets.map`
-# The data are a `datasets.Dataset` already, and its `map` calls a function for a thousand rows at a time. `tokenize_splits` of `helpers` does that: the result is written to disk and read from there, so memory does not grow with the rows, and from 40,000 rows up several processes share the work. The collator stays the same:
+# `MultiLabelDataset` keeps all ids in memory. The data are a `datasets.Dataset` already, and its `map` writes the result to disk and reads it from there, so that memory does not grow with the rows. `tokenize_splits` of `helpers` calls it; the later notebooks use that. The collator stays the same:
 
 # %% tags=["nbval-check-output"]
 columns = ["input_ids", "attention_mask", "labels"]
@@ -317,55 +261,9 @@ for ours, theirs in zip(batches, mapped_batches, strict=True):
     assert all(torch.equal(ours[name], theirs[name]) for name in columns)
 print(f"all {len(batches)} batches are equal to those of MultiLabelDataset")
 
-
 # %% [markdown]
-# So there are three ways to make batches. How fast is each, for a first epoch and for a second?
+# [A2](appendix/A2_other_forms_of_data.ipynb) measures how fast the two are, beside a third way that is copied a lot.
 
-
-# %%
-def examples_per_second(make_loader):
-    speeds, start = [], time.perf_counter()
-    loader = make_loader()
-    for _ in range(2):
-        examples = sum(len(batch["labels"]) for batch in loader)
-        speeds.append(examples / (time.perf_counter() - start))
-        start = time.perf_counter()
-    return speeds
-
-
-# %% [markdown]
-# At most 2,000 texts, in batches as for training:
-
-# %%
-some = train.select(range(min(2000, len(train))))
-texts, labels, size = some["text"][:], label_matrix(some), settings.train_batch_size
-
-
-def article_loader():
-    return DataLoader(ArticleDataset(texts, labels, tokenizer, 256), size)
-
-
-def our_loader():
-    return DataLoader(
-        MultiLabelDataset(texts, labels, tokenizer, settings.max_len), size, collate_fn=collator
-    )
-
-
-def mapped_loader():
-    tokenized = tokenize_splits({"train": some}, tokenizer, settings.max_len)["train"]
-    return DataLoader(tokenized.select_columns(columns), size, collate_fn=collator)
-
-
-makers = {
-    "one text at a time, padded to 256": article_loader,
-    "MultiLabelDataset and collator": our_loader,
-    "datasets.map and collator": mapped_loader,
-}
-speeds = {name: examples_per_second(make) for name, make in makers.items()}
-pd.DataFrame(speeds, index=["first epoch", "later epochs"]).T.round(-1).astype(int)
-
-# %% [markdown]
-# The first way tokenizes in every epoch; the other two only once, which shows in the second column. `MultiLabelDataset` keeps everything in memory. `datasets.map` writes to disk first, which small data feel in the first epoch and a million rows need. Compare these numbers with the texts per second of a forward pass, further down: on a laptop the model is what takes the time, and there the *width* of the batches counts.
 
 # %% [markdown]
 # ## How long are the texts?
@@ -566,87 +464,8 @@ if settings.checkpoint == "embedded":
     with show_error():
         model(**too_long)
 
-
 # %% [markdown]
-# `truncation=True` avoids the error by reading the beginning only. For a review that may do; for a contract it does not. The simplest honest way is **sliding windows**: cut the text into windows that overlap by `stride` tokens, so that what one window cuts in two another shows whole; classify each; and pool the logits of a text's windows.
-
-
-# %%
-def sliding_windows(texts, tokenizer, max_len, stride):
-    room = max_len - tokenizer.num_special_tokens_to_add()
-    if not 0 <= stride < room:
-        raise ValueError(f"stride is {stride}; with max_len {max_len} it takes a number from 0 to {room - 1}")
-    encoded = tokenizer(
-        list(texts),
-        truncation=True,
-        max_length=max_len,
-        stride=stride,
-        return_overflowing_tokens=True,
-        return_token_type_ids=False,
-    )
-    rows = np.array(encoded.pop("overflow_to_sample_mapping"))
-    return encoded, rows
-
-
-# %% [markdown]
-# `rows` says which text each window belongs to. Pooling takes, label by label, the highest logit of a text's windows or their mean:
-
-
-# %%
-def pool_windows(logits, rows, how="max"):
-    reductions = {"max": "amax", "mean": "mean"}
-    if how not in reductions:
-        raise ValueError(f"how is {how!r}; it takes 'max' or 'mean'")
-    index = torch.as_tensor(rows, device=logits.device)[:, None].expand_as(logits)
-    pooled = torch.zeros(int(rows.max()) + 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
-    return pooled.scatter_reduce(0, index, logits, reduce=reductions[how], include_self=False)
-
-
-# %% [markdown]
-# A long text, made of the first 1,500 words of train, and a short one:
-
-# %% tags=["nbval-check-output"]
-long_text = " ".join(" ".join(train["text"][:100]).split()[:1500])
-two_texts = [long_text, "Two heists at once"]
-encoded, rows = sliding_windows(two_texts, tokenizer, settings.max_len, stride=settings.max_len // 4)
-print("windows of each text:", np.bincount(rows), "of at most", max(map(len, encoded["input_ids"])), "tokens")
-print("tokens of each text:", [len(tokenizer(text, verbose=False)["input_ids"]) for text in two_texts])
-
-# %% [markdown]
-# Each window repeats the end of the one before, so there are more windows than the length alone would need: of 128 positions two go to the special tokens and 32 to the overlap, which leaves 94 new tokens a window.
-#
-# A window is now an example like any other. Eight at a time are padded into a batch, as by the collator, and the model gives each window its logits, a row of `window_logits`:
-
-# %%
-window_logits = []
-for start in range(0, len(rows), 8):
-    windows = {name: values[start : start + 8] for name, values in encoded.items()}
-    with torch.inference_mode():
-        window_logits.append(model(**tokenizer.pad(windows, return_tensors="pt").to(device)).logits)
-window_logits = torch.cat(window_logits)
-
-# %% [markdown]
-# Pooled both ways, beside the plain path, which reads the first window only; of the labels the first four. For the text that fits in one window all must be the same:
-
-# %%
-with torch.inference_mode():
-    plain = model(**encode(two_texts, truncation=True, max_length=settings.max_len, padding=True)).logits
-pooled = {"plain": plain, **{how: pool_windows(window_logits, rows, how) for how in ("max", "mean")}}
-for how in ("max", "mean"):
-    assert torch.allclose(pooled[how][1], plain[1], rtol=0, atol=tolerance)
-first_labels = run.label_names[:4]
-tables = {
-    text: pd.DataFrame({how: logits[i, :4].double().cpu() for how, logits in pooled.items()}, first_labels).T
-    for i, text in enumerate(("long", "short"))
-}
-pd.concat(tables).round(3)
-
-# %% [markdown]
-# The short text's rows are equal. The long text's are not: pooling has seen the whole text. (The head is untrained, so the values mean nothing yet.)
-#
-# Which pooling? **max** says "somewhere in this text", which suits a threat or a topic: one clear passage is enough, and ninety harmless ones don't outvote it. It also collects false alarms: the more windows, the higher the maximum. **mean** says "on the whole", which suits tone and style. Like a threshold, it is chosen on validation, with texts of the length that will be met.
-#
-# The other way is a model that reads more. **Longformer** lets each token attend to a stretch around it, and only the first token to all, so that time grows with the length and not with its square; `allenai/longformer-base-4096` reads 4,096 tokens. **ModernBERT** (`answerdotai/ModernBERT-base`) reads [8,192](https://huggingface.co/answerdotai/ModernBERT-base): every third of its layers attends to all tokens, the others to 64 on either side. A test of this course trains, saves and reloads a tiny Longformer with the code of these notebooks; a real one of either kind is a name in CHECKPOINT and a larger MAX_LEN. Take one when a label hangs on passages far apart, which no single window holds, and when there is a GPU. Otherwise try windows first: they work with any checkpoint.
+# `truncation=True` avoids the error by reading the beginning only. Where what counts may stand further down, a text can be read in overlapping windows: [notebook 6](06_inference.ipynb) compares both with a trained model.
 
 # %% [markdown]
 # ## Exercises
@@ -705,6 +524,6 @@ exercises.mask_of_ones(changed, change.abs().amax(dim=1) > tolerance)
 # - Tokenize once, in batches; pad late: a small collator makes batches as wide as they need to be.
 # - Choose MAX_LEN from the lengths you have; know the share of texts you cut and the time you pay.
 # - Always pass the attention mask on.
-# - Long texts: sliding windows, pooled by max or mean.
+# - A text that is too long is cut, or read in windows (notebook 6).
 #
 # **Next:** [3 · A custom model and its training](03_custom_model_training.ipynb).

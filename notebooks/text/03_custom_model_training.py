@@ -138,7 +138,7 @@ print(
 )
 
 # %% [markdown]
-# On the built-in film plots that is next to nothing. If it is a good part of yours, raise MAX_LEN, or see notebook 2 for the price and for windows.
+# On the built-in film plots that is next to nothing. If it is a good part of yours, raise MAX_LEN (notebook 2 has the price), or read long texts in windows (notebook 6).
 
 # %% [markdown]
 # ## What has to be beaten

@@ -148,7 +148,7 @@ print(
 )
 
 # %% [markdown]
-# On the built-in comments that is little; if it is a good part of yours, notebook 2 has the price of a larger MAX_LEN, and windows. A forward pass over a batch, with the attention mask, gives logits and a loss; the loss is the mean over cells from notebook 3:
+# On the built-in comments that is little; if it is a good part of yours, notebook 2 has the price of a larger MAX_LEN, notebook 6 reads long texts in windows. A forward pass over a batch, with the attention mask, gives logits and a loss; the loss is the mean over cells from notebook 3:
 
 # %%
 tokenized = tokenize_splits(splits, tokenizer, settings.max_len).select_columns(

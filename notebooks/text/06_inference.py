@@ -6,11 +6,12 @@
 # **You will be able to**
 # - predict labels for new texts by hand, and with `pipeline`;
 # - save a model folder that is complete, and show that it gives the same answers after reloading;
-# - avoid the two classic slips: labels in the wrong order, and softmax in the place of sigmoid.
+# - avoid the two classic slips: labels in the wrong order, and softmax in the place of sigmoid;
+# - read texts longer than MAX_LEN in sliding windows, and say what pooling by max and by mean does.
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
-# **Time:** a few seconds, and the time of notebook 4, if that has not run yet. On a GPU: not measured.
+# **Time:** half a minute, and the time of notebook 4, if that has not run yet. On a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up
@@ -70,7 +71,8 @@ from helpers import models, plots
 from helpers.data import label_matrix
 from helpers.labels import count_positives
 from helpers.inference import Predictor
-from helpers.notebooks import show_error
+from helpers.metrics import MIN_POSITIVES, decide, differences, labels_that_count, macro_average_precision
+from helpers.notebooks import expect, show_error
 from helpers.runtime import start_run
 from helpers.trainer import fine_tune
 
@@ -259,6 +261,161 @@ print(
 )
 
 # %% [markdown]
+# ## Long texts
+# That cut was silent. How many of the validation texts are longer than MAX_LEN, and how many positives has each label among them?
+
+# %% tags=["nbval-check-output"]
+valid, max_len, device = run.splits["validation"], run.settings.max_len, run.compute.device
+y_valid = label_matrix(valid)
+n_tokens = np.array([len(ids) for ids in tokenizer(valid["text"][:], verbose=False)["input_ids"]])
+is_long = n_tokens > max_len
+print(
+    f"{is_long.sum()} of {len(valid)} texts have more than {max_len} tokens; the longest has {n_tokens.max()}"
+)
+positives = pd.DataFrame({"positives among them": count_positives(y_valid[is_long])}, index=names)
+plots.commonest(positives, count_positives(y_train))
+
+# %% [markdown]
+# What stands after the cut, the model has never seen. The simplest way to read all of it is **sliding windows**: cut the text into windows that overlap by `stride` tokens, so that what one window cuts in two another shows whole; let the model read each; and pool the logits of a text's windows.
+
+
+# %%
+def sliding_windows(texts, tokenizer, max_len, stride):
+    room = max_len - tokenizer.num_special_tokens_to_add()
+    if not 0 <= stride < room:
+        raise ValueError(f"stride is {stride}; with max_len {max_len} it takes a number from 0 to {room - 1}")
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_len,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_token_type_ids=False,
+    )
+    rows = np.array(encoded.pop("overflow_to_sample_mapping"))
+    return encoded, rows
+
+
+# %% [markdown]
+# `rows` says which text each window belongs to. Pooling takes, label by label, the highest logit of a text's windows (**max**) or their mean (**mean**):
+
+
+# %%
+def pool_windows(logits, rows, how="max"):
+    reductions = {"max": "amax", "mean": "mean"}
+    if how not in reductions:
+        raise ValueError(f"how is {how!r}; it takes 'max' or 'mean'")
+    index = torch.as_tensor(rows, device=logits.device)[:, None].expand_as(logits)
+    pooled = torch.zeros(int(rows.max()) + 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
+    return pooled.scatter_reduce(0, index, logits, reduce=reductions[how], include_self=False)
+
+
+# %% [markdown]
+# A window is an example like any other. The first window of a text is what cutting leaves of it, so one pass gives all three:
+
+
+# %%
+def three_ways(texts):
+    encoded, rows = sliding_windows(texts, tokenizer, max_len, stride=max_len // 4)
+    logits = []
+    for start in range(0, len(rows), 64):
+        windows = {name: values[start : start + 64] for name, values in encoded.items()}
+        with torch.inference_mode():
+            logits.append(model(**tokenizer.pad(windows, return_tensors="pt").to(device)).logits.cpu())
+    logits = torch.cat(logits)
+    ways = {"cut": logits[np.unique(rows, return_index=True)[1]]}
+    ways |= {how: pool_windows(logits, rows, how) for how in ("max", "mean")}
+    return {way: torch.sigmoid(pooled).numpy() for way, pooled in ways.items()}
+
+
+# %% [markdown]
+# The long texts of validation, or as many of them as fill a hundred windows. What is max ahead of the other two, in macro-AP? The rule of the course holds here as well: a label with fewer than ten positives among them takes no part.
+
+# %%
+model.to(device)
+long = np.random.default_rng(0).permutation(np.flatnonzero(is_long))
+long = long[np.cumsum(n_tokens[long]) <= 100 * max_len]
+decidable = bool(labels_that_count(y_valid[long]).any())
+if decidable:
+    on_long = three_ways([valid["text"][i] for i in long.tolist()])
+    result = differences(y_valid[long], on_long, "max").round(3)
+else:
+    result = f"can't be told: no label has {MIN_POSITIVES} positives in {len(long)} texts"
+result
+
+# %% [markdown]
+# TO BE READ
+
+# %% [markdown]
+# ### A second look, at texts made for it
+# So we make long texts, and say so. Each is a validation text that fits into one window, half of them with a label, half without; around it stand others that have no label, until the whole is one and a half times MAX_LEN long or more. Its labels are those of the one text. (Real long texts hang together; these don't. And by their making a label sits in one place: of a label that is spread over a whole text, such as a tone, they say nothing.)
+
+# %% tags=["nbval-check-output"]
+rng, half = np.random.default_rng(0), 8_000 // max_len
+harmless = np.flatnonzero(~is_long & (y_valid == 0).all(axis=1))
+labelled = np.flatnonzero(~is_long & (y_valid == 1).any(axis=1))
+hidden = np.sort(np.r_[rng.permutation(labelled)[:half], rng.permutation(harmless)[:half]])
+possible = len(harmless) >= 20 and bool(labels_that_count(y_valid[hidden]).any())
+print(f"{len(hidden)} texts to hide among {len(harmless)} without a label")
+if not possible:
+    print("Too few without a label, or too few with one: the second look is left out.")
+
+# %% [markdown]
+# Put together. How many of the texts begin where cutting has already ended?
+
+# %% tags=["nbval-check-output"]
+made, before = [], []
+for row in hidden.tolist() if possible else []:
+    parts = [row]
+    while n_tokens[parts].sum() < 1.5 * max_len:
+        parts.append(int(rng.choice(harmless)))
+    parts = rng.permutation(parts).tolist()
+    made.append(" ".join(valid["text"][i] for i in parts))
+    before.append(n_tokens[parts[: parts.index(row)]].sum())
+if possible:
+    print(f"{np.mean(np.array(before) >= max_len):.0%} of the {len(made)} begin after the cut")
+
+# %% [markdown]
+# Each of the texts alone, for comparison, and hidden, in three ways. *Found* is the share of all labels that are there and get decided, by the thresholds of the saved model. *False alarms* is the share of the texts without any label that get one.
+
+
+# %%
+def found_and_false(y_true, y_prob):
+    decided = decide(y_prob, thresholds)
+    without = (y_true == 0).all(axis=1)
+    return {
+        "macro-AP": macro_average_precision(y_true, y_prob),
+        "found": decided[y_true == 1].mean(),
+        "false alarms": decided[without].any(axis=1).mean(),
+    }
+
+
+# %% [markdown]
+# Predict first: which of max and mean finds more, and which has more false alarms?
+
+# %%
+result = None
+if possible:
+    alone = three_ways([valid["text"][i] for i in hidden.tolist()])["cut"]
+    ways = three_ways(made)
+    table = {name: found_and_false(y_valid[hidden], p) for name, p in {"alone": alone, **ways}.items()}
+    result = pd.DataFrame(table).T.round(3)
+    expect(result["found"].idxmax() != "mean", "mean does not find most", run.settings)
+    expect(result["found"]["max"] > result["found"]["cut"], "max finds more than cutting", run.settings)
+result
+
+# %% [markdown]
+# TO BE READ 2
+
+# %%
+if possible:
+    result = differences(y_valid[hidden], ways, "max").round(3)
+result
+
+# %% [markdown]
+# TO BE READ 3
+
+# %% [markdown]
 # ## Before you rely on it
 # The built-in comments are invented. A model trained on them is for learning how such models are made, not for moderating what real people write. For a model of your own, take its data from where it will be used, look at its errors with people who know the subject, and keep somebody who can be asked when it is wrong.
 
@@ -267,5 +424,6 @@ print(
 # - A saved model is weights, tokenizer, length, label names, problem type and thresholds, in one folder, as safetensors.
 # - `pipeline(..., top_k=None, truncation=True)`; go by label names, never by position.
 # - Reload and compare before shipping.
+# - Long texts are cut without a word. Windows read them whole: max says "somewhere in it" and collects false alarms, mean says "on the whole" and dilutes.
 #
 # You have been through the whole path: from label sets to a model that others can load. Set `DATASET` to your own file at the top of any notebook and go through it again.

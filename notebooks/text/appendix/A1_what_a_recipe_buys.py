@@ -544,4 +544,4 @@ curve.pivot_table(index="rows", columns="model", values="macro-AP", sort=False).
 # - Padding to what the batch needs, batches of similar length, half precision and frozen layers make training many times faster; each may cost some of the score, so measure both.
 # - What has not been measured here is said where it is missing.
 #
-# **Back:** [3 · A custom model and its training](../03_custom_model_training.ipynb). **Also for a second reading:** [A3 · Many processes](A3_many_processes.ipynb).
+# **Back:** [3 · A custom model and its training](../03_custom_model_training.ipynb). **Also for a second reading:** [A2 · Other forms of data](A2_other_forms_of_data.ipynb), [A3 · Many processes](A3_many_processes.ipynb).

@@ -132,4 +132,4 @@ print(f"{accelerator.num_processes} process, loss {loss:.3f}")
 # ## In short
 # - One process a GPU, a share of each batch for each, gradients averaged: the loop stays as it is but for four lines.
 #
-# **Back:** [3 · A custom model and its training](../03_custom_model_training.ipynb). **Also for a second reading:** [A1 · What a recipe buys](A1_what_a_recipe_buys.ipynb).
+# **Back:** [3 · A custom model and its training](../03_custom_model_training.ipynb). **Also for a second reading:** [A1 · What a recipe buys](A1_what_a_recipe_buys.ipynb), [A2 · Other forms of data](A2_other_forms_of_data.ipynb).
