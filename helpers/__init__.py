@@ -9,6 +9,7 @@ tokenization   (2) texts to padded tensors; token ids back to texts
 models         (3, 4) the classifiers, how they are loaded, and the baselines to beat
 training       (3) loss and weights, what is trained, batches, an epoch; `fit`, and what it saves on the way
 trainer        (4) the same with the Trainer: `fine_tune`
+sharing        (A3) the Trainer in several processes, and after a cut: `train_together`
 metrics        (5) decisions, scores, intervals, tables
 thresholds     (5) where to cut
 inference      (6) a saved folder as a function of texts
@@ -28,7 +29,7 @@ What joins them:
 runtime        `start_run`: settings, data, compute, and the folder of what a run makes
 notebooks      executing the notebooks, making them from their texts, and what they call beside the subjects
 exercises      what the notebooks' exercises say to an answer
-__main__       python -m helpers check | run
+__main__       python -m helpers check | run | train
 
 A module imports from its own group and from the one it stands on, what joins them from all, and none in a circle.
 """

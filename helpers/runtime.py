@@ -36,6 +36,7 @@ CODE_THAT_SHAPES = (
     "labels",
     "metrics",
     "models",
+    "sharing",
     "thresholds",
     "tokenization",
     "trainer",

@@ -31,14 +31,8 @@ def fine_tune(run):
     """
     if not run.folder.model.exists():
         run.folder.check()
-        tokenizer = load_tokenizer(run.checkpoint)
-        model = load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
-        if run.settings.freeze:
-            freeze_lower_layers(model)
-        if run.pooling == "mean":
-            add_mean_pooling(model)
-        pos_weight = pos_weights(label_matrix(run.splits["train"]), run.label_names)
         start = time.perf_counter()
+        model, tokenizer, pos_weight = untrained(run)
         with tempfile.TemporaryDirectory() as folder:
             trainer = build_trainer(run, model, tokenizer, pos_weight, folder)
             trainer.train()
@@ -46,7 +40,18 @@ def fine_tune(run):
     return run.folder.model
 
 
-def build_trainer(run, model, tokenizer, pos_weight, folder, **arguments):
+def untrained(run):
+    """What training begins with: (model, tokenizer, pos_weight), the layers that stay as they are frozen."""
+    tokenizer = load_tokenizer(run.checkpoint)
+    model = load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
+    if run.settings.freeze:
+        freeze_lower_layers(model)
+    if run.pooling == "mean":
+        add_mean_pooling(model)
+    return model, tokenizer, pos_weights(label_matrix(run.splits["train"]), run.label_names)
+
+
+def build_trainer(run, model, tokenizer, pos_weight, folder, kind=None, **arguments):
     """The course's Trainer over the run's train and validation splits.
 
     Parameters
@@ -57,12 +62,14 @@ def build_trainer(run, model, tokenizer, pos_weight, folder, **arguments):
     pos_weight : float32 tensor of shape (n_labels,), or None
     folder : path
         For the Trainer's checkpoints.
+    kind : class, optional
+        Default: WeightedTrainer.
     **arguments : entries of TrainingArguments that differ from the course's
     """
     tokenized = tokenize_splits(run.splits, tokenizer, run.settings.max_len)
     tokenized = tokenized.select_columns(["input_ids", "attention_mask", "labels"])
     model.to(run.compute.device)
-    return WeightedTrainer(
+    return (kind or WeightedTrainer)(
         model=model,
         args=replace(training_arguments(run.settings, run.compute, folder), **arguments),
         train_dataset=tokenized["train"],
