@@ -348,10 +348,10 @@ result
 
 # %% [markdown]
 # ### A second look, at texts made for it
-# So we make long texts, and say so. Each is a validation text that fits into one window, half of them with a label, half without; around it stand others that have no label, until the whole is one and a half times MAX_LEN long or more. Its labels are those of the one text. (Real long texts hang together; these don't. And by their making a label sits in one place: of a label that is spread over a whole text, such as a tone, they say nothing.)
+# So we make long texts, and say so. Each is a validation text that fits into one window, half of them with a label, half without, put together with others that have no label until the whole is one and a half times MAX_LEN long or more. The one text stands first or last, by turns, and its labels are those of the whole. (Real long texts hang together; these don't. And by their making a label sits in one place: of a label that is spread over a whole text, such as a tone, they say nothing.)
 
 # %% tags=["nbval-check-output"]
-rng, half = np.random.default_rng(0), 7_000 // max_len
+rng, half = np.random.default_rng(0), 8_000 // max_len
 harmless = np.flatnonzero(~is_long & (y_valid == 0).all(axis=1))
 labelled = np.flatnonzero(~is_long & (y_valid == 1).any(axis=1))
 hidden = np.sort(np.r_[rng.permutation(labelled)[:half], rng.permutation(harmless)[:half]])
@@ -371,7 +371,7 @@ for row in hidden.tolist() if possible else []:
     parts = [row]
     while n_tokens[parts].sum() < 1.5 * max_len:
         parts.append(int(rng.choice(harmless)))
-    parts = rng.permutation(parts).tolist()
+    parts = parts[::-1] if len(made) % 2 else parts
     made.append(" ".join(valid["text"][i] for i in parts))
     before.append(n_tokens[parts[: parts.index(row)]].sum())
 if possible:
@@ -407,7 +407,7 @@ if possible:
 result
 
 # %% [markdown]
-# *Alone* is what the model can do when nothing is in the way. **Cutting** loses the texts that begin after the cut, without a single alarm more. **max** finds a part of them again and pays with false alarms: a text of several windows has several chances to be taken for something. **mean** raises the fewest alarms and finds the least: it dilutes the one window that has something with its neighbours that have nothing.
+# *Alone* is what the model can do when nothing is in the way. **Cutting** loses what begins after the cut. **max** finds much of it again and pays with false alarms: a text of several windows has several chances to be taken for something. **mean** raises the fewest alarms and finds the least: it dilutes the one window that has something with its neighbours that have nothing.
 #
 # Even max stays behind *alone*: inside its window the text has neighbours as well, and the built-in model's head reads the mean of all tokens. And the thresholds were chosen for whole texts. A maximum over windows is higher than one window's answer and a mean lower, so pooled answers need thresholds of their own, chosen as in notebook 5, on validation texts of the length that will be met. The ranking needs none. By macro-AP, with its interval:
 
@@ -417,7 +417,7 @@ if possible:
 result
 
 # %% [markdown]
-# On the built-in comments max ranks better than cutting, and than mean by less. That is so for texts in which one passage decides, since we made them like that.
+# On the built-in comments max ranks better than cutting; whether better than mean, these texts can't tell. And that is so for texts in which one passage decides, since we made them like that.
 #
 # Which pooling, then? **max** says "somewhere in this text", which suits a threat or a topic: one clear passage is enough, and ninety harmless ones don't outvote it. **mean** says "on the whole", which suits tone and style. Like a threshold, it is chosen on validation.
 #
