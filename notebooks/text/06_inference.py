@@ -335,12 +335,12 @@ def three_ways(texts):
 model.to(device)
 long = np.random.default_rng(0).permutation(np.flatnonzero(is_long))
 long = long[np.cumsum(n_tokens[long]) <= 100 * max_len]
-decidable = bool(labels_that_count(y_valid[long]).any())
-if decidable:
+result = None
+if labels_that_count(y_valid[long]).any():
     on_long = three_ways([valid["text"][i] for i in long.tolist()])
     result = differences(y_valid[long], on_long, "max").round(3)
 else:
-    result = f"can't be told: no label has {MIN_POSITIVES} positives in {len(long)} texts"
+    print(f"Can't be told: no label has {MIN_POSITIVES} positives in {len(long)} texts.")
 result
 
 # %% [markdown]
