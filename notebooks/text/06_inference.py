@@ -151,6 +151,11 @@ if run.settings.dataset != "comments":
 tokenizer, model = models.load_tokenizer(folder), models.load_model(folder).eval()
 names = [model.config.id2label[i] for i in range(model.config.num_labels)]
 thresholds = np.array([model.config.thresholds[name] for name in names])
+
+# %% [markdown]
+# The texts as one batch, and its probabilities:
+
+# %%
 inputs = tokenizer(
     texts,
     padding=True,
@@ -161,6 +166,11 @@ inputs = tokenizer(
 )
 with torch.inference_mode():
     y_prob = torch.sigmoid(model(**inputs).logits).numpy()
+
+# %% [markdown]
+# Each probability against its label's threshold:
+
+# %%
 decisions = y_prob >= thresholds
 for text, row, true in zip(texts, decisions, truth, strict=True):
     decided = [name for name, on in zip(names, row, strict=True) if on]
@@ -218,6 +228,11 @@ elsewhere = Path(tempfile.mkdtemp()) / "my-model"
 copied = shutil.copytree(folder, elsewhere)
 predictor = Predictor(elsewhere)
 gap = np.abs(predictor.probabilities(texts) - y_prob).max()
+
+# %% [markdown]
+# Is everything as it was?
+
+# %%
 print(f"labels in the same order: {predictor.label_names == names}")
 print(f"texts are cut at {predictor.max_len} tokens")
 print(f"largest difference of a probability: {gap:.0e}")
@@ -262,16 +277,19 @@ print(
 
 # %% [markdown]
 # ## Long texts
-# That cut was silent. How many of the validation texts are longer than MAX_LEN, and how many positives has each label among them?
+# That cut was silent. How many of the validation texts are longer than MAX_LEN?
 
 # %% tags=["nbval-check-output"]
 valid, max_len, device = run.splits["validation"], run.settings.max_len, run.compute.device
 y_valid = label_matrix(valid)
 n_tokens = np.array([len(ids) for ids in tokenizer(valid["text"][:], verbose=False)["input_ids"]])
 is_long = n_tokens > max_len
-print(
-    f"{is_long.sum()} of {len(valid)} texts have more than {max_len} tokens; the longest has {n_tokens.max()}"
-)
+print(f"{is_long.sum()} of {len(valid)} have more than {max_len} tokens; the longest has {n_tokens.max()}")
+
+# %% [markdown]
+# And how many positives has each label among them?
+
+# %% tags=["nbval-check-output"]
 positives = pd.DataFrame({"positives among them": count_positives(y_valid[is_long])}, index=names)
 plots.commonest(positives, count_positives(y_train))
 
@@ -329,12 +347,18 @@ def three_ways(texts):
 
 
 # %% [markdown]
-# The long texts of validation, or as many of them as have 13,000 tokens together. What is max ahead of the other two, in macro-AP? The rule of the course holds here as well: a label with fewer than ten positives among them takes no part.
+# The long texts of validation, or as many of them as have 13,000 tokens together.
 
-# %%
+# %% tags=["nbval-check-output"]
 model.to(device)
 long = np.random.default_rng(0).permutation(np.flatnonzero(is_long))
 long = long[np.cumsum(n_tokens[long]) <= 13_000]
+print(len(long), "long texts")
+
+# %% [markdown]
+# What is max ahead of the other two, in macro-AP? The rule of the course holds here as well: a label with fewer than ten positives among them takes no part.
+
+# %%
 result = None
 if labels_that_count(y_valid[long]).any():
     on_long = three_ways([valid["text"][i] for i in long.tolist()])
@@ -355,9 +379,14 @@ rng, half = np.random.default_rng(0), 8_000 // max_len
 harmless = np.flatnonzero(~is_long & (y_valid == 0).all(axis=1))
 labelled = np.flatnonzero(~is_long & (y_valid == 1).any(axis=1))
 hidden = np.sort(np.r_[rng.permutation(labelled)[:half], rng.permutation(harmless)[:half]])
+print(f"{len(hidden)} texts to hide among {len(harmless)} without a label")
+
+# %% [markdown]
+# Are they enough?
+
+# %% tags=["nbval-check-output"]
 counted = [name for name, on in zip(names, labels_that_count(y_valid[hidden]), strict=True) if on]
 possible = len(harmless) >= 20 and len(counted) > 0
-print(f"{len(hidden)} texts to hide among {len(harmless)} without a label")
 print("labels with ten positives or more:", ", ".join(counted[:12]) or "none")
 if not possible:
     print("Too few without a label, or too few with one: the second look is left out.")
@@ -396,10 +425,16 @@ def found_and_false(y_true, y_prob):
 # Predict first: which of max and mean finds more, and which has more false alarms?
 
 # %%
-result = None
 if possible:
     alone = three_ways([valid["text"][i] for i in hidden.tolist()])["cut"]
     ways = three_ways(made)
+
+# %% [markdown]
+# The scores of all four:
+
+# %%
+result = None
+if possible:
     table = {name: found_and_false(y_valid[hidden], p) for name, p in {"alone": alone, **ways}.items()}
     result = pd.DataFrame(table).T.round(3)
     expect(result["found"].idxmax() != "mean", "mean does not find most", run.settings)
