@@ -105,7 +105,12 @@ print(run)
 folder = Path(tempfile.mkdtemp())
 texts = [f"Example number {i}, nothing more" for i in range(20)]
 names = ["a", "b", "c"]
-ids = [[0], [0, 1], [], [1, 2]] * 5
+ids = [[0], [0, 1], [], [1, 2]] * 5  # of a, b and c
+
+# %% [markdown]
+# With the description, to a file:
+
+# %%
 features = datasets.Features(
     text=datasets.Value("string"), labels=datasets.Sequence(datasets.ClassLabel(names=names))
 )
@@ -121,14 +126,19 @@ print(read["train"].features["label_ids"].feature.names)
 print(label_matrix(read["train"])[:2], label_matrix(read["train"]).dtype)
 
 # %% [markdown]
-# What is Parquet good for? Here are the same rows as vectors in three kinds of file, and the type of a row's labels as pandas reads it back:
+# What is Parquet good for? Here are the same rows as vectors in three kinds of file:
 
-# %% tags=["nbval-check-output"]
+# %%
 vectors = np.array([[k in row for k in range(3)] for row in ids], np.float32)
 frame = pd.DataFrame({"text": texts, "labels": list(vectors)})
 frame.to_csv(folder / "v.csv", index=False)
 frame.to_json(folder / "v.jsonl", orient="records", lines=True)
 frame.to_parquet(folder / "v.parquet")
+
+# %% [markdown]
+# And the type of a row's labels as pandas reads it back:
+
+# %% tags=["nbval-check-output"]
 back = (
     pd.read_csv(folder / "v.csv"),
     pd.read_json(folder / "v.jsonl", lines=True),
@@ -197,7 +207,7 @@ trainer = trainers.BpeTrainer(vocab_size=4000, initial_alphabet=alphabet, show_p
 bpe.train_from_iterator(train["text"], trainer)
 
 # %% [markdown]
-# A sentence through all three, and back. Predict first: which of them return it whole, and which needs the most tokens?
+# A sentence through all three:
 
 # %%
 tokenizer, characters = load_tokenizer(run.checkpoint), CanineTokenizer()
@@ -205,6 +215,11 @@ sentence = "Zoë's naïve robot, 10/10 🚀🚀 ¡olé!"
 pieces = tokenizer.tokenize(sentence)
 in_bytes = bpe.encode(sentence)
 in_characters = characters(sentence, add_special_tokens=False)["input_ids"]
+
+# %% [markdown]
+# And back. Predict first: which of them return it whole, and which needs the most tokens?
+
+# %%
 back = {
     "the checkpoint's": tokenizer.convert_tokens_to_string(pieces),
     "byte-level BPE": bpe.decode(in_bytes.ids),
@@ -227,6 +242,11 @@ lengths = {
     "the checkpoint's": [len(tokenizer.tokenize(text, verbose=False)) for text in valid],
     "our BPE": [len(bpe.encode(text).ids) for text in valid],
 }
+
+# %% [markdown]
+# The mean of each:
+
+# %%
 per_text = pd.DataFrame(lengths).mean().round(1).to_frame("tokens a text")
 per_text["pieces it knows"] = [len(tokenizer), bpe.get_vocab_size()]
 per_text
