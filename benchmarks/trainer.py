@@ -7,8 +7,8 @@ Three trainings of one model on the same rows, in one process. SOURCE has the se
 at one rate of 2e-5 with weight decay 0.02, falling to 0 without warm-up, batches of 64 in random order. COURSE is
 notebook 4's, by the Trainer, and LOOP the same by notebook 3's loop. Each passes over the rows as often as the course
 does, SOURCE too, which has ten passes where it comes from; its model is the course's, layer for the mean included. The
-clock runs while weights are trained, without tokenizing, evaluation and saving. COURSE and LOOP take turns and are timed
-three times, of which the median counts. Scores: validation, after the last step. One seed. Results: results/trainer.csv.
+clock runs while weights are trained, without tokenizing, evaluation and saving. COURSE and LOOP take turns, are timed
+three times, and the median counts. Scores: validation, after the last step. One seed. Results: results/trainer.csv.
 """
 
 import sys

@@ -115,8 +115,10 @@ class WeightedTrainer(Trainer):
     """A Trainer with weighted positives in its loss, binary cross-entropy, and with the batches of `fit`.
 
     The loss is a sum over known cells divided by `num_items_in_batch`, the number of known cells (rows x labels) of all
-    accumulated batches: so two half batches give the gradient of one whole batch. Batches hold texts of similar length,
-    in random order.
+    accumulated batches of all processes: so two half batches give the gradient of one whole batch, in a row as side by
+    side. The Trainer counts the cells of all processes only with `average_tokens_across_devices`, which is therefore
+    switched on. Of what the model returns in evaluation the logits alone are kept; hidden states would fill the memory.
+    Batches hold texts of similar length, in random order.
 
     Parameters
     ----------

@@ -1,6 +1,9 @@
-"""Every family of encoders goes the whole way: a checkpoint of random weights is fine-tuned, saved, reloaded, asked."""
+"""Every family of encoders goes the whole way, from a checkpoint to answers; and so does the profile "full"."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,9 +11,10 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from conftest import TINY_WORDS, tiny_tokenizer
+from conftest import ROOT, TINY_WORDS, tiny_tokenizer
 
 from helpers import models, trainer
+from helpers.checkpoints import embedded_checkpoint
 from helpers.data import label_matrix
 from helpers.inference import Predictor
 from helpers.runtime import start_run
@@ -131,3 +135,63 @@ def test_a_family_is_trained_saved_reloaded_and_asked(family, small_csv, tmp_pat
     own = models.DistilBERTClass(run.checkpoint, 3)
     freeze_lower_layers(own)
     assert {name for name, p in own.encoder.named_parameters() if p.requires_grad and "pooler" not in name} >= learned
+
+
+FULL = """
+import json, sys
+sys.path.insert(0, {root!r})
+from helpers import trainer
+from helpers.inference import Predictor
+from helpers.runtime import start_run
+
+run = start_run("04_trainer_class_weights", "comments", profile="full", epochs=1, output_dir="build")
+print(run)
+folder = trainer.fine_tune(run)
+y_true, y_prob = run.folder.predictions("validation")
+again = Predictor(folder).probabilities(run.splits["validation"]["text"][:])
+result = {{
+    "labels": run.label_names, "test rows": len(run.final_test()), "change": abs(again - y_prob).max(),
+    "positives": (y_true == 1).sum(axis=0).tolist(), "model": json.loads((folder / "config.json").read_text()),
+}}
+open("result.json", "w").write(json.dumps(result))
+"""
+
+
+@pytest.mark.all
+def test_the_full_profile_runs_from_the_hubs_names_to_answers(small_csv, tmp_path):
+    """Offline: data in a folder of the hub data set's name, the checkpoint in a cache as the hub's client leaves it."""
+    texts = pd.read_csv(small_csv)["text"].tolist()
+    cached = tmp_path / "hf" / "hub" / "models--google-bert--bert-base-uncased"
+    sizes = SIZES | {"max_position_embeddings": 130}
+    tokenizer = word_pieces(texts)
+    config = transformers.BertConfig(vocab_size=len(tokenizer), **sizes)
+    transformers.BertForMaskedLM(config).save_pretrained(cached / "snapshots" / "abc123")
+    tokenizer.save_pretrained(cached / "snapshots" / "abc123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc123")
+    rng = np.random.default_rng(0)
+    (tmp_path / "zcamz" / "toxic").mkdir(parents=True)
+    embedded = models.load_tokenizer(embedded_checkpoint())  # its vocabulary is that of bert-base-uncased
+    for split in ("train", "validation", "test"):
+        some = [f"{text} in {split}" for text in texts]
+        encoded = dict(embedded(some, padding="max_length", truncation=True, max_length=128))
+        labels = (rng.random((len(some), 6)) < 0.4).astype(float).tolist()
+        encoded["labels"] = labels
+        pd.DataFrame(encoded).to_parquet(tmp_path / "zcamz" / "toxic" / f"{split}.parquet")
+    (tmp_path / "full.py").write_text(FULL.format(root=str(ROOT)))
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE"):
+        environment.pop(name, None)
+    command = [sys.executable, "full.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = {line[:18].strip(): line[18:].split()[0] for line in done.stdout.splitlines() if line[18:].strip()}
+    assert (table["data set"], table["checkpoint"]) == ("zcamz/toxic,", "google-bert/bert-base-uncased")
+    assert (table["max_len"], table["frozen"]) == ("128", "nothing")
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["labels"] == ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
+    assert result["test rows"] == 60
+    assert min(result["positives"]) > 10
+    assert result["model"]["architectures"] == ["BertForSequenceClassification"]
+    assert set(result["model"]["thresholds"]) == set(result["labels"])
+    assert result["change"] < 1e-5

@@ -320,6 +320,13 @@ def test_training_arguments_tell_no_service_and_write_no_pickle(small_run):
     assert not arguments.fp16
 
 
+def test_nothing_is_uploaded_unless_one_asks(small_run, monkeypatch):
+    for name in ("create_repo", "create_commit", "upload_folder", "upload_file"):
+        monkeypatch.setattr(f"huggingface_hub.HfApi.{name}", lambda *args, name=name, **more: pytest.fail(name))
+    trainer.fine_tune(changed(small_run, epochs=1))
+    assert small_run.folder.model.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_noticed_before_training(small_run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     small_run.folder.path = tmp_path / "file" / "run"

@@ -8,8 +8,7 @@
 # - turn label sets into a float32 matrix with `MultiLabelBinarizer`, and know why float32;
 # - read the forms in which multi-label data come with one call, and get every fault of a file named;
 # - know what is in a data set: counts, combinations, lengths, repeated texts;
-# - split without leaks and without losing the rare labels, and say what happens otherwise;
-# - tell the two numbers apart that go by the name of "class weight".
+# - split without leaks and without losing the rare labels, and say what happens otherwise.
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
@@ -39,7 +38,7 @@ helpers = importlib.import_module("helpers")
 assert getattr(helpers, "__version__", None) == VERSION, f"another helpers is in the way: {helpers.__file__}"
 
 # %% [markdown]
-# The parameters. Change them here, or let papermill do it from outside.
+# The parameters. Change them here, or let papermill, which runs notebooks, do it from outside.
 
 # %% tags=["parameters"]
 PROFILE = "tiny"  # "tiny": built-in data and model, CPU. "full": data and checkpoint from the hub, for a GPU
@@ -69,7 +68,6 @@ import pandas as pd
 import seaborn as sns
 import torch
 from sklearn.preprocessing import MultiLabelBinarizer
-from sklearn.utils.class_weight import compute_class_weight
 
 from helpers import drawings, exercises, plots
 from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
@@ -152,9 +150,10 @@ for text, labels in list(zip(train["text"], sets, strict=True))[:4]:
 mlb = MultiLabelBinarizer()
 print(mlb.fit_transform([{"sci-fi", "thriller"}, {"comedy"}]))
 print(list(mlb.classes_))
+print("of strings:", list(MultiLabelBinarizer().fit(["sci-fi", "comedy"]).classes_))
 
 # %% [markdown]
-# The columns are in alphabetical order. Keep `classes_` with the data: a prediction is a row of numbers, and only this list says which number is which label.
+# The columns are in alphabetical order. It has to be given sets or lists: a string such as `"sci-fi;thriller"` is taken for a list of letters, without an error, so split such strings first. Keep `classes_` with the data: a prediction is a row of numbers, and only this list says which number is which label.
 #
 # Now the real sets. The binarizer learns its columns, and whatever learns is fitted on **train only**:
 
@@ -205,7 +204,7 @@ for dtype in (torch.float16, torch.float32, torch.float64):
 assert y_train.dtype == np.float32
 
 # %% [markdown]
-# All three work, and the loss is log 2, that of a model which is undecided. But it takes on the type of the labels: in float16 it is rounded to three digits, and float64 keeps digits that the logits don't have. Logits are float32, so the labels are, too, and `label_matrix` makes them so.
+# All three work. The loss is log 2, or 0.693: a logit of 0 is a probability of one half, and one half costs $-\log 0.5$ a cell, whatever the answer (notebook 3 derives it). But it takes on the type of the labels: in float16 it is rounded to three digits, and float64 keeps digits that the logits don't have. Logits are float32, so the labels are, too, and `label_matrix` makes them so.
 
 # %% [markdown]
 # ## The forms in which data come
@@ -264,7 +263,9 @@ with show_error():
     read_splits(faulty_file)
 
 # %% [markdown]
-# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. Names of labels are checked, too: an unnoticed `Funny` beside `funny` would become a label of its own, with one example to learn from (exercise 2 has such a file). The same check runs from a terminal, without loading PyTorch: `python -m helpers check FILE`.
+# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. A label cell with nothing in it is refused as well: it may be a no, or a question that nobody answered, and only you can say which (`UNKNOWN = True` takes it for the second). A row of zeros is no fault: it is a text without a label.
+#
+# Names of labels are checked, too. An unnoticed `Funny` beside `funny` would become a label of its own, with one example to learn from, and that example would be a wrong no for `funny`: the model would be taught a contradiction (exercise 2 has such a file). Where you know which labels there should be, say so: `LABEL_NAMES` makes any other name an error. Only what cannot change a meaning is cleaned up silently, such as spaces around a name. The same check runs from a terminal, without loading PyTorch: `python -m helpers check FILE`.
 
 # %% [markdown]
 # ## Know your labels
@@ -274,6 +275,7 @@ with show_error():
 present = (y_train == 1).astype(np.float32)
 print(f"{len(present)} training texts, {len(names)} labels")
 print(f"cardinality {present.sum(1).mean():.2f}, density {present.mean():.3f}")
+print(f"without a label: {np.mean(present.sum(1) == 0):.0%} of the texts")
 combinations, how_often = np.unique(present, axis=0, return_counts=True)
 print(f"{len(combinations)} combinations, {np.sum(how_often == 1)} of them on one text only")
 
@@ -284,7 +286,9 @@ print(f"{len(combinations)} combinations, {np.sum(how_often == 1)} of them on on
 pd.Series(np.bincount(present.sum(1).astype(int))).rename_axis("labels on a text").to_frame("texts")
 
 # %% [markdown]
-# Texts without a label, where there are any, teach what a "no" looks like. Keep them, unless no label means that nobody has looked.
+# Texts without a label, where there are any, teach what a "no" looks like. Keep them, except where an empty row means that nobody looked.
+#
+# Density and the share of texts without a label say what the laziest model gets. One that always answers "no" is right in every cell that is 0, a share of 1 - density, here four cells of five on the built-in film plots; and in every row without a label, where whole rows are counted. With rare labels the first comes near 100%. So a high share of right cells says nothing by itself; notebook 5 has scores that see through it.
 #
 # Are some labels much rarer than others?
 
@@ -369,7 +373,7 @@ planted_y = np.vstack([y_train, y_train[[k, k]], 1 - y_train[[k]]])
 pd.DataFrame({"train": repeats(texts, y_train), "with three planted": repeats(planted, planted_y)})
 
 # %% [markdown]
-# Of the three planted copies two are equal, and one contradicts the original. The one with a word more is nearly equal, as long as the text is not of four words or fewer, where a word more is a quarter of it.
+# Of the three planted copies two are equal, and one contradicts the original. The one with a word more is nearly equal, unless the text is very short: four words have three pairs, one word more makes it four, and three shared pairs of four are 75%, too few.
 #
 # What to do with a conflict is for you to say: ask who labelled it, keep the majority, or drop the text.
 
@@ -378,7 +382,7 @@ pd.DataFrame({"train": repeats(texts, y_train), "with three planted": repeats(pl
 # The built-in files carry their split. A file without a `split` column is split here into 70% train, 15% validation and 15% test. Two things can go wrong, and both are invisible afterwards: the draw can be unlucky for a rare label, and the same text can land on both sides.
 #
 # ### Random or stratified
-# A random draw keeps each label's share on average. **Iterative stratification** sees to it in every single draw: it takes the label with the fewest rows left, deals these rows out, each to the part that still lacks most of that label, and goes on with the next label.
+# A random draw keeps each label's share on average. **Iterative stratification** sees to it in every single draw: it takes the label with the fewest rows left, deals these rows out, each to the part that still lacks most of that label, and goes on with the next label. (scikit-learn's `train_test_split(stratify=Y)` takes each *combination* of labels for a class, and stops where one occurs once.)
 #
 # We divide train and validation (at most 2,000 rows of them) anew, 85 to 15, with 100 seeds. How many positives of a rare label does the smaller part get? We take the rarest that has at least ten.
 
@@ -455,7 +459,7 @@ def reported_and_true(side):
 
 
 # %% [markdown]
-# The score is **macro-AP**, which says how well the texts with a label are ranked above those without; notebook 3 introduces it. Predict first: which of the four numbers will stand out?
+# The score is **macro-AP**, which says how well the texts with a label are ranked above those without: 1 is perfect, and a model that knows nothing gets about the label's share of the texts. Notebook 3 shows how it is computed. Predict first: which of the four numbers will stand out?
 
 # %%
 fresh, y_fresh = splits["validation"]["text"][:1000], label_matrix(splits["validation"])[:1000]
@@ -479,26 +483,6 @@ print(f"{len(sides)} different texts; on both sides, word for word or nearly: {(
 
 # %% [markdown]
 # If there are some, delete the column `split` and let it be made here. A split that a publisher made, as for GoEmotions, is best kept: scores can then be compared with those of others.
-
-# %% [markdown]
-# ## Imbalance, a first look
-# For most labels, negatives outnumber positives. Two numbers go by the name of "class weight", and are often mixed up: the ratio **n_neg / n_pos**, which is what a positive would have to weigh to count as much as all the negatives, and scikit-learn's **"balanced"** weight, n / (2 n_pos):
-
-# %% tags=["nbval-check-output"]
-n_pos, n_neg = count_positives(y_train), (y_train == 0).sum(0)
-usable = (n_pos > 0) & (n_neg > 0)
-weights = pd.DataFrame({"n_pos": n_pos}, index=names)[usable]
-weights["n_neg / n_pos"] = n_neg[usable] / weights["n_pos"]
-weights["balanced"] = [
-    compute_class_weight("balanced", classes=np.array([0, 1]), y=column[known(column)].astype(int))[1]
-    for column in y_train.T[usable]
-]
-plots.rarest(weights.sort_values("n_pos"), np.sort(weights["n_pos"])).round(2)
-
-# %% [markdown]
-# They differ because "balanced" weighs *both* classes, to a total of n / 2 each: where positives are the fewer, they go up and the negatives go down, by up to a half. PyTorch's `pos_weight` multiplies the positives only and leaves the negatives at 1; there the balancing value is the first. "Balanced" put in its place is, for a rare label, about half of what was meant.
-#
-# Notebook 3 puts the square root of the ratio into the loss, notebook 4 into the Trainer, and notebook 5 shows which scores see through a model that always answers "no".
 
 # %% [markdown]
 # ## Exercises

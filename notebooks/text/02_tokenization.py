@@ -98,7 +98,7 @@ print(run)
 
 # %% [markdown]
 # ## What a tokenizer returns
-# The tokenizer belongs to the checkpoint: a model understands only the ids it was trained with. The built-in one is WordPiece, the kind of BERT and DistilBERT.
+# A **checkpoint** is a trained model in a folder: its weights and its tokenizer. They belong together, since a model understands only the ids it was trained with. Its **encoder** turns each id into a vector, the token's **state**; a **head** on top, which is new for each task, turns states into a logit for each label (notebook 3). The built-in one is WordPiece, the kind of BERT and DistilBERT.
 
 # %% tags=["nbval-check-output"]
 settings, device, tokenizer = run.settings, run.compute.device, load_tokenizer(run.checkpoint)
@@ -111,7 +111,7 @@ rows = [
 pd.DataFrame(rows, index=["piece", "id", "mask"])
 
 # %% [markdown]
-# Common words are one piece; a rare word such as *heists* is put together from pieces, those inside a word marked `##`. The tokenizer adds a special token at each end: the classifiers of this course read the state of the first one, `[CLS]`. The **attention mask** says which positions are text, here all of them.
+# Common words are one piece; a rare word such as *heists* is put together from pieces, those inside a word marked `##`. The tokenizer adds a special token at each end, `[CLS]` and `[SEP]`: nobody wrote them, but the model was trained with them, and a head reads the state of `[CLS]`, or the mean of all states. Both count: of 128 tokens 126 are left for the text. The **attention mask** says which positions are text, here all of them.
 #
 # BERT's tokenizers return one row more, the *token type ids*: 0 for a first text, 1 for a second, where a model compares two. Our examples are one text each, all of theirs would be 0, and DistilBERT takes no such input. So `return_token_type_ids=False` leaves them out, here and from now on.
 
@@ -143,7 +143,7 @@ unknown = [text for text in train["text"] if tokenizer.unk_token in tokenizer.to
 print(f"{len(unknown)} of {len(train)} training texts hold an {tokenizer.unk_token}")
 
 # %% [markdown]
-# Where it is none, nothing is lost; where it is a few, a word each. Where it is many, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them.
+# Where it is none, nothing is lost; where it is a few, a word each. Where it is many, as with another script or with emoji that carry the meaning, take a checkpoint whose tokenizer knows them, or replace them before tokenizing by words that it knows, an emoji by its name. (New pieces can be added to a tokenizer as well; their vectors start from nothing, and many texts are needed to learn them.)
 #
 # Other checkpoints come with other kinds. RoBERTa and ModernBERT use **byte-level BPE**, which starts from the 256 bytes, so that nothing is ever unknown, and joins frequent neighbours. CANINE reads characters, which loses nothing either, and makes the longest rows. You don't choose freely: the tokenizer comes with the checkpoint, and its ids mean nothing to another. [A2](appendix/A2_other_forms_of_data.ipynb) compares the three on one sentence.
 
@@ -369,7 +369,7 @@ axes = drawings.padding(n_tokens[sample], settings.train_batch_size, fixed=256)
 # Positions without text are computed like all others and then ignored. Dynamic padding still leaves many of them: one long text makes its whole batch wide. Sorting leaves few, and the fewer the more texts there are to sort. What that means in seconds depends on the machine, so we measure it on yours: the same texts, three ways.
 
 # %% [markdown]
-# The clock runs over tokenizing, padding and the forward pass, in fp32. The logits are kept, in the order of the rows:
+# The clock runs over tokenizing, padding and the forward pass, in fp32 (numbers of 32 bits; notebook 3 has half of that). The logits are kept, in the order of the rows:
 
 
 # %%
@@ -412,7 +412,7 @@ axes[0].set_xlabel("share of all positions")
 _ = axes[1].set_xlabel("tokenizing and forward pass, fp32")
 
 # %% [markdown]
-# The gain is free: nothing about the texts changed. It is large where texts are much shorter than the fixed width, and none where they fill it. Training in the next notebooks groups by length within random blocks, so that batches differ from epoch to epoch; that costs a little more padding than full sorting.
+# The gain is free: nothing about the texts changed. It is large where texts are much shorter than the fixed width, and none where they fill it. Fully sorted, though, the batches would be the same in every epoch, and go from short texts to long ones. So training in the next notebooks shuffles the texts, takes blocks of some batches, sorts inside each block, and shuffles the batches; that costs a little more padding than full sorting.
 
 # %% [markdown]
 # ## Does padding change the result?
@@ -451,7 +451,9 @@ print(f"where the logits of different texts differ by {reference.std(dim=0).mean
 assert with_mask < tolerance < 10 * tolerance < without_mask
 
 # %% [markdown]
-# With the mask the difference is rounding. Without it, it is of the order of what tells one text from another: the padding is read as if it were text, and the answer to one text depends on the others of its batch: a fault that no error message tells.
+# With the mask the difference is rounding. Without it, it is of the order of what tells one text from another: the padding is read as if it were text, and the answer to one text depends on the others of its batch: a fault that no error message tells. A mean over all positions, padding included, does the same.
+#
+# If a logit changes from call to call although the input is the very same, padding is not to blame: dropout is on. `model.eval()` switches it off.
 
 # %% [markdown]
 # ## Texts longer than the model
