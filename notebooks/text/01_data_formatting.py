@@ -71,7 +71,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from helpers import drawings, exercises, plots
 from helpers.data import equal_texts, label_matrix, near_duplicates, read_splits, split_rows
-from helpers.labels import count_positives, known, label_shares
+from helpers.labels import count_positives, label_shares
 from helpers.metrics import MIN_POSITIVES, label_average_precision
 from helpers.models import tfidf_regression
 from helpers.notebooks import expect, show_error
