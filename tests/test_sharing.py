@@ -104,13 +104,13 @@ def cut_at(monkeypatch, moment):
     ("moment", "scores", "after"),
     [
         (3, [0.1, 0.2, 0.3, 0.4], None),
-        (18, [0.1, 0.4, 0.3, 0.2], 3),
-        ("seal", [0.4, 0.3, 0.2, 0.1], 2),
+        (18, [0.4, 0.1, 0.2, 0.3], 3),
+        ("seal", [0.1, 0.2, 0.3, 0.4], 2),
         ("end", [0.1, 0.4, 0.3, 0.2], 4),
     ],
 )
 def test_training_that_was_cut_off_ends_with_the_same_weights(start, monkeypatch, capsys, moment, scores, after):
-    """5 steps an epoch. The best epoch is before and after the cut, in it, and long past."""
+    """5 steps an epoch; the best epoch comes after the cut, or long before it."""
 
     def train(name, scores):
         given = iter(scores)
