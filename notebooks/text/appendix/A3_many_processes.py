@@ -156,6 +156,11 @@ commonest = np.argsort(-label_matrix(part).sum(0))[:3]
 rows = pd.DataFrame({"text": part["text"][:], "split": ["train"] * 37 + ["validation"] * 13 + ["test"] * 10})
 for k in commonest:
     rows[names[k]] = label_matrix(part)[:, k].astype(int)
+
+# %% [markdown]
+# The three splits:
+
+# %% tags=["nbval-check-output"]
 rows["split"].value_counts()
 
 # %% [markdown]
@@ -164,6 +169,11 @@ rows["split"].value_counts()
 # %%
 place = tempfile.TemporaryDirectory()
 rows.to_csv(Path(place.name, "films.csv"), index=False)
+
+# %% [markdown]
+# The model, saved without dropout and with a head for these labels, so that both trainings start from the same numbers:
+
+# %%
 dropout = dict.fromkeys(["dropout", "attention_dropout", "seq_classif_dropout"], 0.0)
 still = models.load_model(run.checkpoint, [names[k] for k in commonest], **dropout)
 tokenizer.save_pretrained(f"{place.name}/still")
@@ -198,16 +208,21 @@ told = train(torchrun, "two")
 print(told[told.index("processes  ") :])
 
 # %% [markdown]
-# Each line is there once, as the first process alone prints. The scores mean nothing on 13 texts. In one process, and the largest difference between the two in a validation probability:
+# Each line is there once, as the first process alone prints. The scores mean nothing on 13 texts. In one process, and then the validation probabilities of both:
 
 # %%
 train([], "one")
 one, two = (
     pd.read_parquet(next(Path(place.name, folder).glob("*/predictions.parquet"))) for folder in ("one", "two")
 )
+assert (one["id"] == two["id"]).all()
+
+# %% [markdown]
+# As many rows, in the same order. Their probabilities:
+
+# %%
 difference = (one["y_prob"] - two["y_prob"]).abs().max()
 print(f"{len(one)} and {len(two)} probabilities, largest difference {difference:.0e}")
-assert (one["id"] == two["id"]).all()
 assert difference < 1e-3
 place.cleanup()
 
@@ -226,18 +241,11 @@ place.cleanup()
 # %% tags=["nbval-check-output"]
 cards = pd.Index([1, 8, 64], name="cards")
 kinds = {"256 together": 256 + 0 * cards, "32 on each card": 32 * cards}
-pd.DataFrame(
-    {
-        (kind, name): values
-        for kind, together in kinds.items()
-        for name, values in {
-            "batch": together,
-            "on a card": together // cards,
-            "steps an epoch": -(-100_000 // together),
-        }.items()
-    },
-    index=cards,
-)
+table = {}
+for kind, size in kinds.items():
+    table |= {(kind, "batch"): size, (kind, "on a card"): size // cards}
+    table[kind, "steps an epoch"] = -(-100_000 // size)
+pd.DataFrame(table, index=cards)
 
 # %% [markdown]
 # On the left nothing changes but the time: the steps are the same, so rate and epochs stay. With 64 cards each has four texts a step, and is likely to wait for the exchange of gradients more than it computes. On the right each card has enough to do, and there are few steps left: three epochs on 64 cards are less than 150.
