@@ -32,7 +32,7 @@ def main(arguments=None):
     train = commands.add_parser(
         "train", help="train and save notebook 4's model, also in several processes by torchrun"
     )
-    for command, default in ((run, "the notebook's"), (train, "comments")):
+    for command, default in ((run, "the notebook's"), (train, "comments, or the profile's")):
         command.add_argument("--profile", default=None, choices=("tiny", "full"))
         command.add_argument(
             "--dataset", default=None, help=f"DATASET: a file, movies, comments or a hub name; default: {default}"

@@ -1,16 +1,19 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import tiny_checkpoint
+from conftest import ROOT, tiny_checkpoint
 
 from helpers import __main__ as command
+from helpers import trainer
 from helpers.data import EMBEDDED
 from helpers.notebooks import METADATA, counterpart, find_notebooks
+from helpers.runtime import start_run
 
 
 def call(*arguments, cwd=None):
@@ -228,6 +231,64 @@ def test_check_says_how_rows_without_a_split_are_divided(tmp_path, capsys):
         out = capsys.readouterr().out
         assert said in out
         assert ("never appears in" in out) == (columns == 3), "a label on one row is missing somewhere"
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def training(small_run, *more):
+    settings = small_run.settings
+    given = {"dataset": settings.dataset, "checkpoint": settings.checkpoint, "output-dir": settings.output_dir}
+    given |= {"max-len": 32, "batch-size": 8, "epochs": 1, "learning-rate": 1e-3, "seed": 1}
+    return ["train", *(f"--{name}={value}" for name, value in given.items()), *more]
+
+
+def test_train_saves_notebook_4s_model_prints_its_scores_and_finds_it_the_next_time(small_run, capsys, monkeypatch):
+    assert command.main(training(small_run, "--labels=-ugly")) == 0
+    out = capsys.readouterr().out
+    (folder,) = Path(small_run.settings.output_dir).iterdir()
+    assert out.rstrip().endswith(f"The model is in {folder.resolve() / 'model'}")
+    assert re.search(r"^epoch 1/1: training loss \d\.\d+, validation loss .*, validation macro-AP \d", out, re.M)
+    for line in ("label prior", "linear SVM", "fine-tuned", "good", "bad"):
+        assert len(re.findall(rf"^{line} +\d", out, re.M)) == 1, line
+    assert not re.search("^ugly", out, re.M)
+    assert list(json.loads((folder / "model" / "config.json").read_text())["thresholds"]) == ["bad", "good"]
+    options = {name: getattr(small_run.settings, name) for name in ("dataset", "checkpoint", "output_dir")}
+    options |= {"max_len": 32, "train_batch_size": 8, "epochs": 1, "learning_rate": 1e-3, "seed": 1}
+    notebook = start_run("04_trainer_class_weights", "comments", label_names=["-ugly"], **options)
+    monkeypatch.setattr(trainer, "build_trainer", lambda *_: pytest.fail("trained again"))
+    assert trainer.fine_tune(notebook) == folder / "model", "the notebook has the same folder"
+    assert command.main(training(small_run, "--labels=-ugly")) == 0
+    again = capsys.readouterr().out
+    assert "the model of these parameters and data is there already: nothing was trained" in again
+    assert again.partition("\nOn the validation")[2] == out.partition("\nOn the validation")[2]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--batch-size=0", "TRAIN_BATCH_SIZE is 0; it takes a whole number from 1 up"),
+        ("--learning-rate=-1", "LEARNING_RATE is -1.0; it takes a number above 0"),
+        ("--max-len=65", "MAX_LEN is 65, and "),
+        ("--output-dir=pyproject.toml/build", "cannot be written (Not a directory); choose another folder"),
+        ("--checkpoint=no-such-folder", "CHECKPOINT: no-such-folder is no folder, seen from "),
+        ("--dataset=absent.csv", "there is no such file"),
+        ("--labels=good,nothing", "nothing"),
+    ],
+)
+def test_train_refuses_in_a_sentence_what_it_cannot_do(small_run, monkeypatch, capsys, option, message):
+    monkeypatch.chdir(ROOT)
+    assert command.main(training(small_run, option)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(Path(small_run.settings.output_dir).glob("*/model"))
+
+
+def test_of_several_processes_the_first_one_speaks(small_run, monkeypatch, capsys):
+    monkeypatch.setattr(command, "FIRST", False)
+    assert command.main(training(small_run, "--batch-size=0")) == 1
+    assert capsys.readouterr() == ("", "")
 
 
 def test_run_outside_a_clone_or_without_a_match_says_so(clone):

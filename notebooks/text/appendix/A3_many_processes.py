@@ -1,13 +1,15 @@
 # %% [markdown]
 # # A3 · Many processes
 #
-# For a second reading: for those who have several GPUs, or several machines, and want the loop of notebook 3 to use them all. On one GPU, or none, nothing here makes training faster. What is shown was run in a single process on CPU; that two processes have the loss curve of one is checked by the course's tests, and speed on several GPUs was not measured.
+# For a second reading: for those who have several GPUs, or several machines, and want the loop of notebook 3 or the Trainer of notebook 4 to use them all. On one GPU, or none, nothing here makes training faster. What is shown runs on the CPU, the loop in one process and the Trainer in two; that two processes train the model of one is checked by the course's tests. **Speed on several GPUs was not measured.**
 #
 # **You will be able to**
 # - run a training loop of your own in several processes with Accelerate, by four lines;
-# - say what happens to the batch size, the gradients and the files that are written.
+# - train notebook 4's model by a command, in any number of processes, and go on after a cut;
+# - say what happens to the batch size, the gradients and the files that are written;
+# - reckon whether a model fits on one card.
 #
-# **Time:** a quarter of a minute on the built-in data, on a laptop with two CPU cores.
+# **Time:** about a minute on the built-in data, on a laptop with two CPU cores.
 
 # %% [markdown]
 # ## Set-up
@@ -53,12 +55,17 @@ OUTPUT_DIR = None  # None: the folder build/ of the course
 # What this notebook imports:
 
 # %%
+import tempfile
 from itertools import islice
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 
 from helpers import models, quiet
+from helpers.data import label_matrix, label_names, read_splits
 from helpers.runtime import start_run
 from helpers.training import freeze_lower_layers, make_loader, optimizer_and_schedule, train_one_epoch
 
@@ -128,8 +135,139 @@ print(f"{accelerator.num_processes} process, loss {loss:.3f}")
 # - With `split_batches` each process takes its share of a batch, so that the batch size stays that of all processes together, and rate and schedule need no change; the course's tests check that two processes have the loss curve of one. Without it each process takes whole batches, and the batch size is multiplied unseen.
 # - Only the first process writes files; all read them.
 # - On CPUs, `accelerate launch --cpu` silently starts a single process; use `torchrun`.
+
+# %% [markdown]
+# ## The Trainer, as a command
+# The Trainer of notebook 4 has Accelerate inside. `python -m helpers train` is that notebook's training without the notebook: same parameters, same folder, same model. `torchrun` starts it in several processes, one a GPU:
+#
+# ```
+# python -m helpers train --dataset my_texts.csv --epochs 4
+# torchrun --nproc_per_node 8 -m helpers train --dataset my_texts.csv --epochs 4
+# ```
+#
+# On several machines the same line is given on each, with `torchrun`'s `--nnodes` and `--rdzv-endpoint`, and `--output-dir` is a folder that all of them see. (This was not tried on more than one machine.)
+#
+# Here it runs in one process and in two, on the CPU, on 60 of the film plots, whatever DATASET is. The model has no dropout this time: each process would draw its own, and the two results would differ by chance.
+
+# %%
+films = read_splits("movies")
+names, part = label_names(films), films["train"].select(range(60))
+commonest = np.argsort(-label_matrix(part).sum(0))[:3]
+rows = pd.DataFrame({"text": part["text"][:], "split": ["train"] * 37 + ["validation"] * 13 + ["test"] * 10})
+for k in commonest:
+    rows[names[k]] = label_matrix(part)[:, k].astype(int)
+
+# %% [markdown]
+# The three splits:
+
+# %% tags=["nbval-check-output"]
+rows["split"].value_counts()
+
+# %% [markdown]
+# 37 rows are four batches of eight, and one of five, which two processes cannot halve. File and model go to a temporary folder:
+
+# %%
+place = tempfile.TemporaryDirectory()
+rows.to_csv(Path(place.name, "films.csv"), index=False)
+
+# %% [markdown]
+# The model, saved without dropout and with a head for these labels, so that both trainings start from the same numbers:
+
+# %%
+dropout = dict.fromkeys(["dropout", "attention_dropout", "seq_classif_dropout"], 0.0)
+still = models.load_model(run.checkpoint, [names[k] for k in commonest], **dropout)
+tokenizer.save_pretrained(f"{place.name}/still")
+still.save_pretrained(f"{place.name}/still")
+
+# %% [markdown]
+# The command, with and without `torchrun`. The variables keep both on the CPU and in 32 bits, so that only the sharing differs:
+
+
+# %%
+def train(launcher, output):
+    options = "--dataset films.csv --checkpoint still --epochs 2 --batch-size 8 --max-len 64 --output-dir"
+    variables = {"CUDA_VISIBLE_DEVICES": "", "MULTILABEL_COURSE_PRECISION": "fp32", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "helpers", "train", *options.split(), output],
+        cwd=place.name,
+        env={**os.environ, **variables, "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+# %% [markdown]
+# In two processes on Linux. Elsewhere this cell keeps to one, as PyTorch's builds for Windows have no `torchrun` that works, and a Mac's GPU was not tried:
+
+# %%
+linux = sys.platform == "linux"
+torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"] if linux else []
+told = train(torchrun, "two")
+print(told[told.index("processes  ") :])
+
+# %% [markdown]
+# Each line is there once, as the first process alone prints. The scores mean nothing on 13 texts. In one process, and then the validation probabilities of both:
+
+# %%
+train([], "one")
+one, two = (
+    pd.read_parquet(next(Path(place.name, folder).glob("*/predictions.parquet"))) for folder in ("one", "two")
+)
+assert (one["id"] == two["id"]).all()
+
+# %% [markdown]
+# As many rows, in the same order. Their probabilities:
+
+# %%
+difference = (one["y_prob"] - two["y_prob"]).abs().max()
+print(f"{len(one)} and {len(two)} probabilities, largest difference {difference:.0e}")
+assert difference < 1e-3
+place.cleanup()
+
+# %% [markdown]
+# What is left is rounding: sums in another order. So that it is no more than that,
+# - each process takes half of every batch; the rows that fill up the last one count for nothing, and of a prediction there is one a row, in the order of the rows;
+# - the loss is a sum divided by the number of known cells in *all* processes (notebook 4), so that halves with unequal numbers of known cells weigh as they should.
+#
+# A batch size that the processes cannot share out equally is refused.
+#
+# **After a cut** the same command goes on: after each epoch, model, optimizer, schedule and random numbers are kept in `checkpoints/` in the run's folder, the last and the best, until the model is saved. It begins with the last checkpoint that is whole, and in one process ends with the weights of an unbroken training, bit for bit. A flag is not needed for it, as the folder's name covers all that shapes the model: with another parameter it is another folder. What is cut off in its first epoch begins anew.
+#
+# ## On 1, 8 and 64 GPUs
+# What follows is arithmetic, nothing was measured. Of 100,000 texts, with the batch size of all processes together at 256, or with a batch of 32 on each card:
+
+# %% tags=["nbval-check-output"]
+cards = pd.Index([1, 8, 64], name="cards")
+kinds = {"256 together": 256 + 0 * cards, "32 on each card": 32 * cards}
+table = {}
+for kind, size in kinds.items():
+    table |= {(kind, "batch"): size, (kind, "on a card"): size // cards}
+    table[kind, "steps an epoch"] = -(-100_000 // size)
+pd.DataFrame(table, index=cards)
+
+# %% [markdown]
+# On the left nothing changes but the time: the steps are the same, so rate and epochs stay. With 64 cards each has four texts a step, and is likely to wait for the exchange of gradients more than it computes. On the right each card has enough to do, and there are few steps left: three epochs on 64 cards are less than 150.
+#
+# So a larger batch is a question before it is a setting: are so few steps enough to learn from? Which learning rate suits them? That of the small batch was chosen for noisier gradients. Rules that scale the rate with the batch are starting points; the answer is a validation score over several rates.
+#
+# ## What fits on a card
+# Above, each card holds the whole model, which is right for all models of this course. Training with Adam in 32 bits takes 16 bytes a parameter that learns: 4 for itself, 4 for its gradient, 8 for Adam's two averages. A frozen one takes 4.
+
+# %%
+sizes = {"the model above": sum(p.numel() for p in model.parameters()), "66 million": 66e6}
+sizes |= {"340 million": 340e6, "1.5 billion": 1.5e9, "5 billion": 5e9, "7 billion": 7e9}
+memory = pd.DataFrame({"GB": {name: 16 * n / 1e9 for name, n in sizes.items()}})
+memory.assign(**{f"fits in {card} GB": memory["GB"] <= card for card in (24, 80)}).round(1)
+
+# %% [markdown]
+# Activations come on top, and grow with batch size and MAX_LEN, so that a model of just that size does not fit. Only where the table says no is it time for FSDP (fully sharded data parallel), which cuts parameters, gradients and averages into shares, one a card, and fetches the others' when they are needed: more memory for more exchange. The encoders that are usual for classification, of 66 and 340 million parameters, are far from it. The course has no code for FSDP.
 #
 # ## In short
-# - One process a GPU, a share of each batch for each, gradients averaged: the loop stays as it is but for four lines.
+# - One process a GPU, a share of each batch for each, gradients averaged: the loop stays as it is but for four lines, and the Trainer by one command.
+# - The batch size is that of all processes together; then more of them change the time, not the result.
+# - A larger batch means fewer steps: choose its learning rate anew.
+# - FSDP is for models that do not fit on one card, at 16 bytes a parameter and the activations.
 #
-# **Back:** [3 · A custom model and its training](../03_custom_model_training.ipynb). **Also for a second reading:** [A1 · What a recipe buys](A1_what_a_recipe_buys.ipynb), [A2 · Other forms of data](A2_other_forms_of_data.ipynb).
+# **Back:** [3 · A custom model and its training](../03_custom_model_training.ipynb), [4 · The Trainer with class weights](../04_trainer_class_weights.ipynb). **Also for a second reading:** [A1 · What a recipe buys](A1_what_a_recipe_buys.ipynb), [A2 · Other forms of data](A2_other_forms_of_data.ipynb).
