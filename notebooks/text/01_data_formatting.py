@@ -131,7 +131,7 @@ print("total:", answers.sum().round(2).to_dict())
 
 # %% [markdown]
 # ## What the data look like
-# `run.splits` holds the training and validation examples. The test split stays closed until a model is final. Here are some texts, with the names of their labels. (Nowhere else in this notebook are texts printed. If yours are private or offensive, think of where its outputs will go.)
+# `run.splits` holds the training and validation examples, a `datasets.Dataset` each, whose rows have an id, a text, and the numbers of their labels. The test split stays closed until a model is final. Here are some texts, with the names of their labels. (Nowhere else in this notebook are texts printed. If yours are private or offensive, think of where its outputs will go.)
 
 # %% tags=["nbval-check-output"]
 splits = run.splits
@@ -204,7 +204,7 @@ for dtype in (torch.float16, torch.float32, torch.float64):
 assert y_train.dtype == np.float32
 
 # %% [markdown]
-# All three work. The loss is log 2, or 0.693: a logit of 0 is a probability of one half, and one half costs $-\log 0.5$ a cell, whatever the answer (notebook 3 derives it). But it takes on the type of the labels: in float16 it is rounded to three digits, and float64 keeps digits that the logits don't have. Logits are float32, so the labels are, too, and `label_matrix` makes them so.
+# All three work. The loss is log 2, or 0.693: each cell costs minus the logarithm of the probability that was given to the right answer, and a logit of 0 gives one half to either (more in notebook 3). But it takes on the type of the labels: in float16 it is rounded to three digits, and float64 keeps digits that the logits don't have. Logits are float32, so the labels are, too, and `label_matrix` makes them so.
 
 # %% [markdown]
 # ## The forms in which data come
@@ -263,7 +263,7 @@ with show_error():
     read_splits(faulty_file)
 
 # %% [markdown]
-# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. A label cell with nothing in it is refused as well: it may be a no, or a question that nobody answered, and only you can say which (`UNKNOWN = True` takes it for the second). A row of zeros is no fault: it is a text without a label.
+# Rows are counted as a spreadsheet does: the header is row 1, and a text of two lines is one row. "NA" is a text that people write and is kept as one; `pandas.read_csv` on its own takes it for a missing value. In a 0/1 column a cell with nothing in it is refused as well: it may be a no, or a question that nobody answered, and only you can say which (`UNKNOWN = True` takes it for the second). In a column of names an empty cell means no label, and a row of zeros is a text without a label; neither is a fault. An id that occurs twice is one, and so are two separators in one column.
 #
 # Names of labels are checked, too. An unnoticed `Funny` beside `funny` would become a label of its own, with one example to learn from, and that example would be a wrong no for `funny`: the model would be taught a contradiction (exercise 2 has such a file). Where you know which labels there should be, say so: `LABEL_NAMES` makes any other name an error. Only what cannot change a meaning is cleaned up silently, such as spaces around a name. The same check runs from a terminal, without loading PyTorch: `python -m helpers check FILE`.
 
@@ -288,7 +288,7 @@ pd.Series(np.bincount(present.sum(1).astype(int))).rename_axis("labels on a text
 # %% [markdown]
 # Texts without a label, where there are any, teach what a "no" looks like. Keep them, except where an empty row means that nobody looked.
 #
-# Density and the share of texts without a label say what the laziest model gets. One that always answers "no" is right in every cell that is 0, a share of 1 - density, here four cells of five on the built-in film plots; and in every row without a label, where whole rows are counted. With rare labels the first comes near 100%. So a high share of right cells says nothing by itself; notebook 5 has scores that see through it.
+# Density and the share of texts without a label say what the laziest model gets. It always answers "no". Counted by cells it is right in a share of 1 - density, which is four of five on the built-in film plots and comes near 100% where labels are rare. Counted by rows it is right where a text has no label. So a high share of right cells says nothing by itself; notebook 5 has scores that see through it.
 #
 # Are some labels much rarer than others?
 
@@ -348,7 +348,7 @@ print(f"{np.mean(n_words > 3 * n_words.median()):.1%} are more than three times 
 # %% [markdown]
 # The tail on the right, if there is one, decides what a fixed length costs: padding for the many, or cutting the few (notebook 2).
 #
-# Then, is a text there twice? We count texts that are **equal** up to case and spaces; texts that are **nearly equal**, sharing four of five word pairs; and equal texts with **different labels**.
+# Then, is a text there twice? We count texts that are **equal** up to case and spaces; texts that are **nearly equal**, which share at least four fifths of all the pairs of neighbouring words in them; and equal texts with **different labels**.
 
 
 # %%
@@ -430,7 +430,7 @@ at_random = np.where(np.random.default_rng(0).random(len(scraped)) < 0.15, "vali
 in_groups = split_rows(scraped, y_scraped, shares, 0, groups)
 
 # %% [markdown]
-# We have split it twice, at random and by groups. As a picture: a tile is a row, and the rows of a group have one number (72 of the texts; the shares of the six commonest labels are of all rows). Which numbers stand on both sides?
+# We have split it twice, at random and by groups. As a picture, of 72 texts and their copies: left a tile is a row, and rows of one group have the same number; right are the shares of the six commonest labels, in both parts of the whole split. Which numbers stand on both sides?
 
 # %%
 few = min(72, len(texts))

@@ -98,7 +98,7 @@ print(run)
 
 # %% [markdown]
 # ## What a tokenizer returns
-# A **checkpoint** is a trained model in a folder: its weights and its tokenizer. They belong together, since a model understands only the ids it was trained with. Its **encoder** turns each id into a vector, the token's **state**; a **head** on top, which is new for each task, turns states into a logit for each label (notebook 3). The built-in one is WordPiece, the kind of BERT and DistilBERT.
+# A **checkpoint** is a trained model in a folder: its weights and its tokenizer. They belong together, since a model understands only the ids it was trained with. The built-in one is WordPiece, the kind of BERT and DistilBERT.
 
 # %% tags=["nbval-check-output"]
 settings, device, tokenizer = run.settings, run.compute.device, load_tokenizer(run.checkpoint)
@@ -111,7 +111,7 @@ rows = [
 pd.DataFrame(rows, index=["piece", "id", "mask"])
 
 # %% [markdown]
-# Common words are one piece; a rare word such as *heists* is put together from pieces, those inside a word marked `##`. The tokenizer adds a special token at each end, `[CLS]` and `[SEP]`: nobody wrote them, but the model was trained with them, and a head reads the state of `[CLS]`, or the mean of all states. Both count: of 128 tokens 126 are left for the text. The **attention mask** says which positions are text, here all of them.
+# Common words are one piece; a rare word such as *heists* is put together from pieces, those inside a word marked `##`. The tokenizer adds a special token at each end, `[CLS]` and `[SEP]`: nobody wrote them, but the model was trained with them, and what it makes of `[CLS]` can stand for the whole text (notebook 3). They count towards the length, so that of 128 tokens 126 are left for the text. The **attention mask** says which positions are to be read: here all of them, the special ones too.
 #
 # BERT's tokenizers return one row more, the *token type ids*: 0 for a first text, 1 for a second, where a model compares two. Our examples are one text each, all of theirs would be 0, and DistilBERT takes no such input. So `return_token_type_ids=False` leaves them out, here and from now on.
 
@@ -121,7 +121,7 @@ for ids, mask in zip(pair["input_ids"], pair["attention_mask"], strict=True):
     print(tokenizer.convert_ids_to_tokens(ids), mask)
 
 # %% [markdown]
-# To stand in one tensor, rows need one length. The shorter one is filled with `[PAD]`, and its mask is 0 there.
+# To stand in one tensor, rows need one length. The shorter one is filled with `[PAD]`, and its mask is 0 there, so that the model takes nothing from these positions.
 
 # %% [markdown]
 # ### What [UNK] swallows
@@ -386,7 +386,7 @@ def forward(rows, **padding):
     return torch.stack([logits[i] for i in sorted(logits)]), len(rows) / seconds
 
 
-forward(sample[:16], padding=True)
+forward(sample[:16], padding=True)  # to warm up
 passes = {
     "fixed 256": forward(sample, padding="max_length"),
     "dynamic": forward(sample, padding=True),
@@ -427,7 +427,7 @@ for kind, (logits, _) in passes.items():
 
 
 # %% [markdown]
-# They agree: what is left is the rounding of sums in another order. Now a common slip. One sentence alone, padded to 64, and padded with the mask left out. Predict first: will the slip change the logits by more or less than two texts differ?
+# They agree: what is left is the rounding of sums in another order. Now a common slip. One sentence alone, padded to 64, and padded with the mask left out. Predict first: will the slip change the logits by more or less than they differ between texts (their standard deviation)?
 
 
 # %%
@@ -475,7 +475,7 @@ if settings.checkpoint == "embedded":
 
 # %% [markdown]
 # ### Exercise 1 · MAX_LEN for comments
-# The course's other data set holds short comments. Choose for them the smallest multiple of 16 that cuts no more than two texts in a hundred. `lengths` has the tokens of each. Predict first: is 128, enough for the films, enough here?
+# The course's other data set holds short comments. Choose for them the smallest multiple of 16 that cuts no more than two texts in a hundred. `lengths` has the tokens of each, `[CLS]` and `[SEP]` included. Predict first: is 128, enough for the films, enough here?
 
 # %% tags=["solution"]
 comments = read_splits("comments")["train"]["text"][:]

@@ -207,7 +207,7 @@ scores_and_cost().round(3)
 
 # %% [markdown]
 # ## The model
-# An encoder turns each token into a vector. We take the first token's, pass it through a linear layer with ReLU (what is negative becomes 0) and dropout (in training each number is 0 with a chance of one in five, so that the model can't lean on single ones), and end in one logit per label. These last layers, which are new, are the classification **head**. The sizes come from the checkpoint's config, so any encoder fits. `attention` only picks how attention is computed: on a CPU it trains faster when written out in plain tensor operations ("eager") than in the library's default form.
+# An encoder turns each token into a vector. We take the first token's, pass it through a linear layer with ReLU (what is negative becomes 0) and dropout (in training each number is 0 with a chance of one in five, so that the model can't lean on single ones), and end in one logit per label. These last layers, which are new, are the classification **head**. (Before the real training below, the built-in encoder gets one more layer, by which the head reads the mean of all states; the eight-line loop still reads the first token.) The sizes come from the checkpoint's config, so any encoder fits. `attention` only picks how attention is computed: on a CPU it trains faster when written out in plain tensor operations ("eager") than in the library's default form.
 #
 # The way of two texts, with the shape of every step. Look at what each arrow does to the axes: the encoder adds one, picking a single token's state drops that of the length, the head leaves a number per label. Grey is padding.
 
@@ -314,7 +314,7 @@ def loss_fn(logits, targets, pos_weight=None):
 
 
 # %% [markdown]
-# The third argument is a weight for each cell: `mask` is 1 where the answer is known and 0 where it is not. The library divides by the number of all cells; the last line turns that into the mean over the known ones.
+# In the call of the library, `mask` is a weight for each cell: 1 where the answer is known and 0 where it is not. The library divides by the number of all cells; the last line turns that into the mean over the known ones.
 #
 # Equal values are not enough, since training follows the gradient. Both are compared, on the logits of an untrained model for a batch of validation texts, in 32-bit precision and without dropout (`eval()`):
 
@@ -344,7 +344,7 @@ pd.DataFrame(values, pd.Index(far, name="logit")).rename_axis(columns=["answer",
 # %% [markdown]
 # Where the answer is yes it is no better: the term of the no is multiplied by 0, and 0 times minus infinity is not a number (NaN).
 #
-# An infinite loss has a gradient that is not a number, and one step with it destroys every weight. The library's form is $\max(z, 0) - zy + \log(1 + e^{-|z|})$, the same by algebra; no exponential in it can overflow.
+# Its gradient is no number either, and one step with it destroys every weight. The library's form is $\max(z, 0) - zy + \log(1 + e^{-|z|})$, which is the same: for a no, for example, $-\log(1 - \sigma(z)) = \log(1 + e^z) = z + \log(1 + e^{-z})$. In it no exponential can overflow.
 #
 # Softmax in the place of the sigmoid would be another mistake: it makes the probabilities of a text add up to 1, and so can say neither "two of them" nor "none" (notebook 1).
 #
@@ -367,7 +367,7 @@ print("targets", tuple(targets.shape), targets.dtype)
 assert logits.shape == targets.shape == (len(batch["input_ids"]), len(run.label_names))
 
 # %% [markdown]
-# **The loss before training** can be computed in advance. A new head gives logits near 0, so $p$ is near one half and every cell costs $\log 2$, whatever its target. A positive costs $w$ times that, which adds $(w - 1) \log 2$ for each:
+# **The loss before training** can be computed in advance. A new head gives logits near 0, so $p$ is near one half and every cell costs $\log 2$, whatever its target. A positive costs $w$ times that, which adds $(w - 1) \log 2$ for each. With one yes in four cells and $w = 2$, for example, the mean is $1.25 \log 2 = 0.87$:
 
 # %%
 first_loss = loss_fn(logits, batch["labels"], pos_weight.to(compute.device)).item()
@@ -544,7 +544,7 @@ difference = (full - half.float()).abs().max().item()
 print(f"{compute.precision}: logits are {half.dtype}, largest difference to float32 {difference:.0e}")
 
 # %% [markdown]
-# On a machine without it the two are the same. That is enough for logits and gradients, but not for a sum over many cells: a small term added to a large sum is rounded away. So the loss is taken in fp32. fp16, on older GPUs, has a further limit, small gradients vanish in it: `compute.scaler` multiplies the loss before the backward pass and divides the gradients before they are clipped. For bf16 and fp32 it does nothing.
+# On a machine without it the two are the same. Two or three digits are enough for logits and gradients, but not for a sum over many cells: a small term added to a large sum is rounded away. So the loss is taken in fp32. fp16, on older GPUs, has a further limit, small gradients vanish in it: `compute.scaler` multiplies the loss before the backward pass and divides the gradients before they are clipped. For bf16 and fp32 it does nothing.
 #
 # ### + Gradient accumulation
 # Where a batch of 32 does not fit into memory, four of 8 can make one step: their gradients add up until `zero_grad()` forgets them. Each batch's loss is a mean, so it has to count by its share of the rows (to be exact, of its known cells); then the sum is the gradient of the whole. Eight texts at once, and as five and three:
@@ -607,13 +607,15 @@ def train_one_epoch(model, loader, optimizer, scheduler, pos_weight, compute, ac
 
 # %% [markdown]
 # What else is in it:
+# - `sizes` are the rows of each batch, a row with unknown cells counted by its share of known ones; so each batch of a group counts by what it knows.
+# - The four lines with `scaler` do something for fp16 only, as said above.
 # - A loss that is not finite stops the training at once and names the batch: after one step with it every weight would be lost.
 # - Clip, step, let the rate follow its schedule, forget the gradients: in this order, once a group.
 # - The bar shows the running mean over all examples so far. The loss of a single batch says little: it depends on which texts are in it.
 
 # %% [markdown]
 # ## Training
-# `fit`, in `helpers/training.py`, makes optimizer and schedule as above, and calls **your** `train_one_epoch`, the one from the cell above, once an epoch: change it there, and this is what runs. (A changed loop uses the folder of the unchanged one, and would go on from what it left there: give OUTPUT_DIR another name to keep the two apart.) It keeps the weights of the best epoch by validation macro-AP, and, given `patience=2`, stops when two epochs in a row brought nothing. After each epoch it writes to the run's folder all that the next one depends on (weights, the optimizer's averages, the states of the random generators) as safetensors, under another name that is changed when the file is whole. If training is cut off at any moment, run the notebook again: `fit` goes on after the last whole epoch and ends with the very same weights.
+# `fit`, in `helpers/training.py`, makes optimizer and schedule as above, and calls **your** `train_one_epoch`, the one from the cell above, once an epoch: change it there, and this is what runs. (A changed loop uses the folder of the unchanged one, and would go on from what it left there: give OUTPUT_DIR another name to keep the two apart.) It keeps the weights of the best epoch by validation macro-AP, and, given `patience=2`, stops when two epochs in a row brought nothing; without it, as here, it goes through all epochs. After each epoch it writes to the run's folder all that the next one depends on (weights, the optimizer's averages, the states of the random generators) as safetensors, under another name that is changed when the file is whole. If training is cut off at any moment, run the notebook again: `fit` goes on after the last whole epoch and ends with the very same weights.
 #
 # On the built-in encoder the head reads the mean of all tokens' states. The class above still takes the state at position 0; `add_mean_pooling` puts a layer on top of the encoder which writes the mean over the mask into every position, position 0 too, and has nothing to learn. The encoder was pre-trained that way ([A1](appendix/A1_what_a_recipe_buys.ipynb) shows the layer, and what it gains).
 
@@ -825,7 +827,7 @@ if distilbert:
 
 # %% [markdown]
 # ### Exercise 1 · The first loss
-# Four labels are on these shares of the texts. What is the loss before training, of a model that gives logits of 0, and of one whose new head has zeros for weights and each label's log-odds, $\log (q / (1 - q))$, for biases? Three decimals. (Then try it with the shares of your own labels.)
+# Four labels are on these shares of the texts. What is the loss before training, of a model that gives logits of 0, and of one whose new head has zeros for weights and each label's log-odds, $\log (q / (1 - q))$, for biases? (The sigmoid of the log-odds of $q$ is $q$.) Three decimals. (Then try it with the shares of your own labels.)
 
 # %% tags=["solution"]
 four_shares = [0.5, 0.25, 0.1, 0.02]
@@ -841,7 +843,7 @@ exercises.first_losses(losses, four_shares)
 
 # %% [markdown]
 # ### Exercise 2 · Four broken losses
-# Each of these has one fault. Which of the three checks, in the order `shapes`, `first loss`, `by heart`, is the first to find it, or is it `nothing`? About one cell in four is a yes, and *first loss* allows 0.1 to either side of log 2. Work it out before you try.
+# Each of these has one fault. Which of the three checks, in the order `shapes`, `first loss`, `by heart`, is the first to find it, or is it `nothing`? About one cell in four is a yes, and *first loss* takes logits near 0 and allows 0.1 to either side of log 2. (*shapes* compares logits with targets.) Work it out before you try.
 
 # %% tags=["solution"]
 bce = torch.nn.functional.binary_cross_entropy_with_logits
@@ -863,7 +865,7 @@ exercises.which_check(found, broken)
 
 # %% [markdown]
 # ### Exercise 3 · Defend a step
-# Change one step of the recipe (no weights for positives, no frozen layers, no clipping, another batch size, a step of your own) and nothing else. Train without and with it, with the same three seeds, and note the validation macro-AP of the best epoch of all six, as `fit` prints it. Does it help, harm, or is it not clear? Judge by the 95% interval of the mean gain, seed by seed: with three gains it is the mean ± 4.30 times their standard deviation divided by $\sqrt{3}$ (Student's t, two degrees of freedom).
+# Change one step of the recipe (no weights for positives, no frozen layers, no clipping, another batch size, a step of your own) and nothing else: the recipe as it is stands for "with the step", the changed one for "without". Train both, on the built-in film plots or on your own data, with the same three seeds, and note the validation macro-AP of the best epoch of all six, as `fit` prints it. Does it help, harm, or is it not clear? Judge by the 95% interval of the mean gain, seed by seed: with three gains it is the mean ± 4.30 times their standard deviation divided by $\sqrt{3}$ (Student's t, two degrees of freedom).
 #
 # How: SEED and TRAIN_BATCH_SIZE are parameters; `None` in the place of `pos_weight` in the call of `fit` takes the weights away; the line with `freeze_lower_layers` can be left out; `max_norm` stands in your `train_one_epoch`. Give each training an OUTPUT_DIR of its own and run the notebook as far as *Training*. Six times that is some minutes, so begin with a step that you doubt. The check takes your scores and your verdict, and trains nothing.
 
