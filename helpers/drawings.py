@@ -1,4 +1,4 @@
-"""Drawings that explain: from a text to probabilities, padding, attention, a split, each made of the arrays given.
+"""Drawings that explain: a batch on its way, padding, attention, a split, accumulation, each made of the arrays given.
 
 Each takes the axes it draws on, or makes its own figure on white, and returns them.
 """
@@ -256,3 +256,126 @@ def split(side, groups, shares, title, axes=None):
     right.set_yticks(range(len(names)), names, parse_math=False)
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return left, right
+
+
+def accumulation(cells, n_first, ax=None):
+    """The loss of a batch, and what two parts of it add up to: each by its own mean, and as sums over all known cells.
+
+    Parameters
+    ----------
+    cells : float array of shape (n_examples, n_labels)
+        The loss of each cell; NaN where nobody knows the answer. Some five rows and three labels are legible.
+    n_first : int
+        Examples in the first part, at least one and fewer than all.
+    """
+    cells = np.asarray(cells, dtype=float)
+    parts, n = (cells[:n_first], cells[n_first:]), np.isfinite(cells).sum()
+    ax = _canvas(ax, 1.95 + 0.3 * len(cells))
+    own = [max(1, np.isfinite(part).sum()) for part in parts]
+    ways = {
+        "one batch": ((cells,), (n,)),
+        "two parts, a mean for each": (parts, own),
+        "two parts, sums over all cells": (parts, (n, n)),
+    }
+    for k, (title, (drawn, divisors)) in enumerate(ways.items()):
+        x, y, losses = 0.1 + 2.55 * k, 0.5, []
+        _write(ax, x, 0.2, title, fontweight="bold")
+        for part, divisor in zip(drawn, divisors, strict=True):
+            losses.append(np.nansum(part) / divisor)
+            words = f"{np.nansum(part):.2g} / {divisor} = {losses[-1]:.2f}"
+            _cells(ax, x, y, part)
+            _write(ax, x + 1.2, y + 0.15 * len(part), words)
+            y += 0.3 * (len(part) + 1)
+        wrong = not np.isclose(sum(losses), np.nansum(cells) / n)
+        y = 0.72 + 0.3 * (len(cells) + 1)
+        _tile(ax, x, y, 2.3, 0.36, ORANGE if wrong else PALE, "added: " * (len(losses) > 1) + f"{sum(losses):.2f}")
+    words = "a row is a text, a column a label; grey: nobody knows the answer"
+    _write(ax, 0.1, 1.75 + 0.3 * len(cells), words, style="italic")
+    return ax
+
+
+def _cells(ax, x, y, cells):
+    """A part of a batch: a tile with its loss for each cell, grey where it is not known."""
+    width = 1.1 / cells.shape[1]
+    for (i, k), loss in np.ndenumerate(cells):
+        known = np.isfinite(loss)
+        _tile(ax, x + k * width, y + i * 0.3, width, 0.3, PALE if known else GREY, f"{loss:.2g}" if known else "")
+
+
+def batch_order(longest, axes=None):
+    """The longest text of each batch in the order of an epoch, one panel a sampler.
+
+    Parameters
+    ----------
+    longest : dict of int lists
+        For each sampler's name, tokens of the longest text, batch after batch.
+    """
+    axes = _panels([1] * len(longest), 2.3) if axes is None else axes
+    for ax, (name, tokens) in zip(axes, longest.items(), strict=True):
+        ax.bar(range(1, len(tokens) + 1), tokens, color=BLUE, width=1)
+        _frame(ax, name, "batch")
+        ax.set_ylim(0, 1.05 * max(map(max, longest.values())))
+    axes[0].set_ylabel("tokens of its longest text", fontsize=9, color=INK)
+    return axes
+
+
+def epoch_curves(results, columns, axes=None):
+    """Training seen over its epochs: a row of panels a data set, a panel a column, a line a recipe.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        With the columns dataset, recipe (two of them), epoch and those asked for; a row a seed. Lines are means over
+        seeds, bands one standard deviation.
+    columns : list of str
+    axes : array of matplotlib.axes.Axes of shape (n_datasets, n_columns), optional
+    """
+    datasets = results["dataset"].unique()
+    if axes is None:
+        size = {"figsize": (WIDTH + 1.5, 0.5 + 2 * len(datasets)), "facecolor": "white", "layout": "constrained"}
+        axes = plt.subplots(len(datasets), len(columns), squeeze=False, sharex=True, **size)[1]
+    for (i, k), ax in np.ndenumerate(axes):
+        rows = results[results["dataset"] == datasets[i]]
+        for (name, own), colour, style in zip(
+            rows.groupby("recipe", sort=False), (BLUE, ORANGE), ("-", "--"), strict=False
+        ):
+            by_epoch = own.groupby("epoch")[columns[k]]
+            mean, sd = by_epoch.mean(), by_epoch.std().fillna(0)
+            ax.plot(mean, style, color=colour, label=name)
+            ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.25, linewidth=0)
+        _frame(ax, columns[k] if i == 0 else "", "epoch" if i == len(axes) - 1 else "")
+        ax.grid(True, axis="y", alpha=0.5)
+        if k == 0:
+            ax.set_ylabel(datasets[i], fontsize=9, color=INK)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].figure.legend(handles, names, loc="outside upper center", ncol=2, frameon=False, labelcolor=INK)
+    return axes
+
+
+def weightings(scores, axes=None):
+    """What several weightings reach: a panel a score, a row a weighting; points are means over seeds, bars their sd.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        A column a score; indexed by dataset (two of them), weighting and seed.
+    axes : array of matplotlib.axes.Axes, one a score, optional
+    """
+    if axes is None:
+        rows = -(-scores.shape[1] // 2)
+        size = {"figsize": (WIDTH, 0.5 + 2.1 * rows), "facecolor": "white", "layout": "constrained"}
+        axes = plt.subplots(rows, 2, squeeze=False, sharey=True, **size)[1].ravel()
+    names = scores.index.unique("weighting")
+    for ax, column in zip(axes, scores, strict=False):
+        datasets = scores[column].groupby("dataset", sort=False)
+        for (dataset, own), colour, marker, shift in zip(datasets, (BLUE, ORANGE), "oD", (-0.13, 0.13), strict=False):
+            by = own.groupby("weighting", sort=False)
+            at = names.get_indexer(by.mean().index) + shift
+            ax.errorbar(by.mean(), at, xerr=by.std(), fmt=marker, color=colour, capsize=3, label=dataset)
+        _frame(ax, column)
+        ax.grid(True, axis="x", alpha=0.5)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside upper center", ncol=2, frameon=False, labelcolor=INK)
+    return axes
