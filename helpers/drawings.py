@@ -34,6 +34,12 @@ def _panels(widths, height):
     return plt.subplots(1, len(widths), width_ratios=widths, **size)[1]
 
 
+def _grid(rows, columns, **shared):
+    """Axes in rows, a row some two inches high."""
+    size = {"figsize": (WIDTH, 0.5 + 2 * rows), "facecolor": "white", "layout": "constrained"}
+    return plt.subplots(rows, columns, **shared, **size)[1]
+
+
 def _frame(ax, title, xlabel=""):
     ax.set_facecolor("white")
     ax.set_title(title, fontsize=10, color=INK, loc="left", fontweight="bold")
@@ -312,7 +318,7 @@ def batch_order(longest, axes=None):
     """
     axes = _panels([1] * len(longest), 2.3) if axes is None else axes
     for ax, (name, tokens) in zip(axes, longest.items(), strict=True):
-        ax.bar(range(1, len(tokens) + 1), tokens, color=BLUE, width=1)
+        ax.bar(range(1, len(tokens) + 1), tokens, color=BLUE, width=1, linewidth=0)
         _frame(ax, name, "batch")
         ax.set_ylim(0, 1.05 * max(map(max, longest.values())))
     axes[0].set_ylabel("tokens of its longest text", fontsize=9, color=INK)
@@ -332,8 +338,8 @@ def epoch_curves(results, columns, axes=None):
     """
     datasets = results["dataset"].unique()
     if axes is None:
-        size = {"figsize": (WIDTH + 1.5, 0.5 + 2 * len(datasets)), "facecolor": "white", "layout": "constrained"}
-        axes = plt.subplots(len(datasets), len(columns), squeeze=False, sharex=True, **size)[1]
+        axes = _grid(len(datasets), len(columns), sharex=True)
+    axes = np.reshape(axes, (len(datasets), len(columns)))
     for (i, k), ax in np.ndenumerate(axes):
         rows = results[results["dataset"] == datasets[i]]
         for (name, own), colour, style in zip(
@@ -344,38 +350,41 @@ def epoch_curves(results, columns, axes=None):
             ax.plot(mean, style, color=colour, label=name)
             ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.25, linewidth=0)
         _frame(ax, columns[k] if i == 0 else "", "epoch" if i == len(axes) - 1 else "")
-        ax.grid(True, axis="y", alpha=0.5)
+        ax.grid(True, axis="y", color=PALE)
         if k == 0:
             ax.set_ylabel(datasets[i], fontsize=9, color=INK)
     handles, names = axes[0, 0].get_legend_handles_labels()
-    axes[0, 0].figure.legend(handles, names, loc="outside upper center", ncol=2, frameon=False, labelcolor=INK)
+    axes[0, 0].figure.legend(
+        handles, names, loc="outside upper center", ncol=2, frameon=False, fontsize=9, labelcolor=INK
+    )
     return axes
 
 
 def weightings(scores, axes=None):
-    """What several weightings reach: a panel a score, a row a weighting; points are means over seeds, bars their sd.
+    """What several weightings reach: a row of panels a data set, a panel a score, a row in it a weighting.
+
+    Points are means over seeds, bars one standard deviation; the dashed line is the first weighting's mean.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        A column a score; indexed by dataset (two of them), weighting and seed.
-    axes : array of matplotlib.axes.Axes, one a score, optional
+        A column a score; indexed by dataset, weighting and seed.
+    axes : array of matplotlib.axes.Axes of shape (n_datasets, n_scores), optional
     """
+    datasets, names = scores.index.unique("dataset"), scores.index.unique("weighting")
     if axes is None:
-        rows = -(-scores.shape[1] // 2)
-        size = {"figsize": (WIDTH, 0.5 + 2.1 * rows), "facecolor": "white", "layout": "constrained"}
-        axes = plt.subplots(rows, 2, squeeze=False, sharey=True, **size)[1].ravel()
-    names = scores.index.unique("weighting")
-    for ax, column in zip(axes, scores, strict=False):
-        datasets = scores[column].groupby("dataset", sort=False)
-        for (dataset, own), colour, marker, shift in zip(datasets, (BLUE, ORANGE), "oD", (-0.13, 0.13), strict=False):
-            by = own.groupby("weighting", sort=False)
-            at = names.get_indexer(by.mean().index) + shift
-            ax.errorbar(by.mean(), at, xerr=by.std(), fmt=marker, color=colour, capsize=3, label=dataset)
-        _frame(ax, column)
-        ax.grid(True, axis="x", alpha=0.5)
+        axes = _grid(len(datasets), scores.shape[1], sharey=True)
+    axes = np.reshape(axes, (len(datasets), scores.shape[1]))
+    for (i, k), ax in np.ndenumerate(axes):
+        by = scores.xs(datasets[i], level="dataset").iloc[:, k].groupby("weighting")
+        mean, sd = by.mean()[names], by.std()[names].fillna(0)
+        ax.axvline(mean.iloc[0], color=GREY, linestyle="--", linewidth=1)
+        ax.errorbar(mean, range(len(names)), xerr=sd, fmt="oD"[i % 2], color=(BLUE, ORANGE)[i % 2], capsize=3)
+        _frame(ax, scores.columns[k] if i == 0 else "")
+        ax.grid(True, axis="x", color=PALE)
+        ax.locator_params(axis="x", nbins=4)
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].figure.legend(handles, labels, loc="outside upper center", ncol=2, frameon=False, labelcolor=INK)
+        if k == 0:
+            ax.set_ylabel(datasets[i], fontsize=9, color=INK)
     return axes

@@ -134,7 +134,7 @@ y_train, y_valid = label_matrix(train), label_matrix(valid)
 # | `patience=2` | `callbacks=[EarlyStoppingCallback(2)]` |
 # | go on after an interruption | `trainer.train(resume_from_checkpoint=True)` |
 #
-# Four lines of it have no counterpart that does what we need. They fit into two methods of a subclass, below.
+# Three lines have no counterpart that does what we need, and the one on shares has a trap. All fit into two methods of a subclass, below.
 #
 # ## Rare labels
 # The built-in comments were written for this course: mild words, absurd threats, and invented groups only. They have the six labels of the well-known toxic-comment task, in which `severe_toxic` implies `toxic`. How many texts there are, and how often each label occurs:
@@ -342,7 +342,7 @@ for name, kind in (("the library's", LengthGroupedSampler), ("ours", ShuffledLen
 axes = drawings.batch_order(longest)
 
 # %% [markdown]
-# Left, neighbours in the row are alike: a stretch of long texts, then ever shorter ones, and with the length often goes the label. Right, the same kind of batches in random order. What it costs depends on the recipe: on the built-in film plots, in a recipe that was still fragile, two seeds of five collapsed with the order on the left; in one with more steps the two were 0.007 apart ([A1](appendix/A1_what_a_recipe_buys.ipynb)).
+# Left, neighbours in the row are alike: a stretch of long texts, then ever shorter ones. Right, the same kind of batches in random order. What it costs depends on the recipe: on the built-in film plots, in a recipe that was still fragile, two seeds of five collapsed with the order on the left; in one with more steps the two were 0.007 apart ([A1](appendix/A1_what_a_recipe_buys.ipynb)).
 #
 # ## What to watch while training
 # The metric gets logits, turns them into probabilities and looks at the ranking. A score of 0/1 decisions at 0.5 would mostly report how far the threshold is off.
@@ -520,7 +520,7 @@ lowest[["validation loss", "macro-AP", "F1 macro"]].agg(lambda scores: scores.id
 # %% [markdown]
 # Read the figure from the left:
 # - **Training loss** falls to the end in every panel, as it must.
-# - **Validation loss** turns: on the comments in epoch TODO(number) with the course's recipe and in epoch TODO(number) with all layers, on GoEmotions in TODO(number) and TODO(number). From there on the model is surer of its answers than it is right.
+# - **Validation loss** turns: on the comments in epoch TODO(number) with the course's recipe and in epoch TODO(number) with all layers, on GoEmotions in TODO(number) and TODO(number). From there on the model is surer of its answers than it is right: **overfitting**.
 # - **Macro-AP** has its highest mean in epoch TODO(number) and TODO(number) on the comments, TODO(number) and TODO(number) on GoEmotions, and ends TODO(number) to TODO(number) below it. It asks for the order only, and a model that is too sure may still order well.
 # - **F1 at 0.5** goes on for longest: highest in epoch TODO(number), TODO(number), TODO(number) and TODO(number). As the model grows surer, its probabilities move away from 0.5, and fewer texts lie near the cut.
 #
@@ -539,7 +539,7 @@ axes = copied.plot(
 axes[0, 0].figure.set_layout_engine("constrained")
 
 # %% [markdown]
-# The validation loss is lowest after two epochs, at 0.160, and has more than doubled after ten. The F1 rises from 0.565 to 0.703 all the while, and the eighth epoch is kept. Is that model the better one? The table cannot say. Its probabilities are worse, that is what the loss says. Its decisions at 0.5 are better; but with weights of 50 and 158 on rare labels the probabilities begin far too high (a precision of 0.16 for `threat` in the first epochs, at a recall of 0.93 and more), and a model that becomes surer also moves them down to where 0.5 cuts well. Another cut in the second epoch might have given as much. Whether the order of texts improved, only a score of the ranking would tell, and there is none: what is called ROC AUC in it is computed from 0/1 decisions (notebook 5).
+# The validation loss is lowest after two epochs, at 0.160, and has more than doubled after ten. The F1 rises from 0.565 to 0.703 nearly all the while, and the eighth epoch is kept. Is that model the better one? The table cannot say. Its probabilities are worse, that is what the loss says. Its decisions at 0.5 are better; but with weights of 50 and 158 on rare labels the probabilities begin far too high (a precision of 0.16 for `threat` in the first two epochs, at a recall of 0.93 and more), and a model that becomes surer also moves them down to where 0.5 cuts well. Another cut in the second epoch might have given as much. Whether the order of texts improved, only a score of the ranking would tell, and there is none: what is called ROC AUC in it is computed from 0/1 decisions (notebook 5).
 
 # %% [markdown]
 # ## What a weight does to one label
@@ -569,11 +569,12 @@ shares = label_shares(y_train)
 # The four as curves; the points are the labels of this run, with the weights they are trained with:
 
 # %%
-ax = curves.plot(logx=True, figsize=(7.5, 3.4), color=list(plots.PALETTE[:4]), ylim=(0, 0.6))
+ax = curves.plot(logx=True, figsize=(7.5, 3.4), color=list(plots.PALETTE[:4]), ylim=(0, 0.75))
 ax.plot(shares, best_constant(shares, pos_weight.numpy()), "o", color=plots.PALETTE[1])
 ticks = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
 ax.set_xticks(ticks, [f"{share:.1%}" for share in ticks])
 ax.minorticks_off()
+ax.legend(ncol=2, loc="upper left")
 _ = ax.set(title="The best constant answer", xlabel="share of the label", ylabel="probability")
 
 # %% [markdown]
@@ -593,9 +594,7 @@ test = weighting[(weighting["split"] == "test") & (weighting["positives"] >= 10)
 by_seed = test.groupby(["dataset", "weighting", "seed"], sort=False)
 scores = by_seed[["AP", "F1 at 0.5", "tuned F1"]].mean()
 rare = test[test["true share"] < 0.05].groupby(["dataset", "weighting", "seed"], sort=False)
-times = (rare["mean probability"].mean() / rare["true share"].mean()).rename(
-    "rare labels: probability / share"
-)
+times = (rare["mean probability"].mean() / rare["true share"].mean()).rename("rare: probability / share")
 
 # %% [markdown]
 # The first three are means over labels. The fourth is the mean probability of the labels under 5%, divided by their share: 1 would be right.
@@ -604,7 +603,7 @@ times = (rare["mean probability"].mean() / rare["true share"].mean()).rename(
 axes = drawings.weightings(scores.join(times))
 
 # %% [markdown]
-# Points are means over five seeds, bars their standard deviation. Against no weights, seed by seed, with the half-width of the 95% interval (Student's t). Where the interval holds 0, five seeds can't tell:
+# Points are means over five seeds, bars their standard deviation, dashed is no weights. Against no weights, seed by seed, with the half-width of the 95% interval (Student's t). Where the interval holds 0, five seeds can't tell:
 
 
 # %% tags=["nbval-check-output"]
