@@ -441,8 +441,7 @@ def weight_of_a_label(answer, n_positives, n_texts):
         },
         {
             q: "this is the share, the best answer without a weight",
-            _best_constant(q, full): "this is what full balance makes of any label",
-            balanced * q: "w q is only the part of a yes; divide it by w q + 1 - q",
+            0.5: "one half is what full balance makes of any label, and w q alone; divide w q by w q + 1 - q",
             _best_constant(q, 1 / balanced): "the weight goes the other way: it makes a yes cost more",
             balanced * q / (1 - q): "these are the odds p / (1 - p); the probability is wanted",
         },
@@ -487,18 +486,14 @@ def two_parts(totals, parts, ways):
     rights = {name: sum(way(part, n, len(parts)).item() for part in cells) for name, way in ways.items()}
     misses = []
     for name, right in rights.items():
-        near = {whole: "this is the mean of the whole batch, and not every way gives that"}
-        near |= {value: f"this is what {other} gives" for other, value in rights.items() if other != name}
-        near |= {
-            way(part, n, len(parts)).item(): "this is one part alone; add the other"
-            for way in (ways[name],)
-            for part in cells
-        }
-        near |= {
-            sum(sum(part) for part in parts): "this is the sum of all cells, not divided by anything",
+        near = {
             right / len(parts): "this is divided by the number of parts; nobody does that here",
             right * len(parts): "this is not yet divided by the number of parts",
+            sum(map(sum, parts)): "this is the sum of all cells, not divided by anything",
         }
+        near |= {ways[name](part, n, len(parts)).item(): "this is one part alone; add the other" for part in cells}
+        near |= {value: f"this is what {other} gives" for other, value in rights.items() if abs(value - whole) > 1e-9}
+        near |= {whole: "this is the mean of the whole batch, and not every way gives that"}
         if why := _miss(totals[name], right, near, "take each part by itself, then add the two"):
             misses.append(f"{name}, {totals[name]:.4g}: {why}.")
     if misses:

@@ -619,12 +619,12 @@ none = scores.xs("none", level="weighting").reindex(others.index.droplevel("weig
 
 # %% [markdown]
 # - **The order of texts (AP)**: on the comments the square root brings TODO(number), full balance TODO(number); on GoEmotions TODO(number) and TODO(number). TODO(verdicts: helps / harms / can't be told, by the table).
-# - **F1 at 0.5**: TODO(number) for the square root, TODO(number) for full balance on the comments; TODO(number) and TODO(number) on GoEmotions. Weights move probabilities over the cut, and that is most of what is praised about them.
+# - **F1 at 0.5**: TODO(number) for the square root, TODO(number) for full balance on the comments; TODO(number) and TODO(number) on GoEmotions. A weight lifts probabilities over the cut, so a gain here needs no better order.
 # - **F1 at tuned cuts**: TODO(number), TODO(number); TODO(number), TODO(number). Where the cut is chosen, TODO(what is left of the gain).
 # - **Focal and asymmetric loss**: TODO(number, verdicts).
 # - **Probabilities**: of rare labels, without weights TODO(number) times their share, with the square root TODO(number), with full balance TODO(number) times.
 #
-# These are ten intervals a score: if nothing helped at all, one of them in two tables would still clear 0.
+# If nothing helped at all, one such interval in twenty would still clear 0.
 #
 # ## Weights undone
 # Since the weight multiplies the odds, dividing by it gives them back. With $p$ for what the weighted model says:
@@ -803,7 +803,8 @@ exercises.two_parts(totals, parts, ways)
 # A label was trained with a `pos_weight` of 4. The model says 0.75 of a text. Which probability is that without the weight? And at which of the model's probabilities is a yes exactly as likely as a no?
 
 # %% tags=["solution"]
-weight, said = 4, 0.75
+weight = 4
+said = 0.75
 # Your answer, two numbers:
 # The odds are 3 to 1; a quarter of that is 0.75 to 1, or 0.75 / 1.75. Even odds, 1 to 1, have
 # become 4 to 1 by the weight: w / (w + 1).
