@@ -463,19 +463,11 @@ result = trainer.train()
 
 # %%
 log = pd.DataFrame(trainer.state.log_history).groupby("epoch").first()
-names = {"loss": "training loss", "eval_loss": "validation loss", "eval_macro_ap": "validation macro-AP"}
-axes = (
-    log[list(names)]
-    .rename(columns=names)
-    .plot(
-        subplots=[["training loss", "validation loss"], ["validation macro-AP"]],
-        layout=(1, 2),
-        marker="o",
-        figsize=(7.5, 2.8),
-        xticks=range(1, settings.epochs + 1, 1 + settings.epochs // 13),
-        title=["Loss", "Validation macro-AP"],
-    )
-)
+names = {"loss": "training loss", "eval_loss": "validation loss", "eval_macro_ap": "macro-AP"}
+look = {"layout": (1, 2), "marker": "o", "figsize": (7.5, 2.8), "title": ["Loss", "Validation macro-AP"]}
+panels = [["training loss", "validation loss"], ["macro-AP"]]
+ticks = range(1, settings.epochs + 1, 1 + settings.epochs // 13)
+axes = log[list(names)].rename(columns=names).plot(subplots=panels, xticks=ticks, **look)
 axes[0, 0].figure.set_layout_engine("constrained")
 
 # %% [markdown]
@@ -512,19 +504,17 @@ axes = drawings.epoch_curves(overfitting, columns)
 
 # %% tags=["nbval-check-output"]
 mean = overfitting.groupby(["dataset", "recipe", "epoch"], sort=False)[columns].mean()
-lowest = mean.assign(**{"validation loss": -mean["validation loss"]}).groupby(
-    ["dataset", "recipe"], sort=False
-)
-lowest[["validation loss", "macro-AP", "F1 macro"]].agg(lambda scores: scores.idxmax()[2])
+turned = mean.assign(**{"validation loss": -mean["validation loss"]})[columns[1:]]
+turned.groupby(["dataset", "recipe"], sort=False).agg(lambda scores: scores.idxmax()[2])
 
 # %% [markdown]
 # Read the figure from the left:
 # - **Training loss** falls to the end in every panel, as it must.
 # - **Validation loss** turns: on the comments in epoch TODO(number) with the course's recipe and in epoch TODO(number) with all layers, on GoEmotions in TODO(number) and TODO(number). From there on the model is surer of its answers than it is right: **overfitting**.
 # - **Macro-AP** has its highest mean in epoch TODO(number) and TODO(number) on the comments, TODO(number) and TODO(number) on GoEmotions, and ends TODO(number) to TODO(number) below it. It asks for the order only, and a model that is too sure may still order well.
-# - **F1 at 0.5** goes on for longest: highest in epoch TODO(number), TODO(number), TODO(number) and TODO(number). As the model grows surer, its probabilities move away from 0.5, and fewer texts lie near the cut.
+# - **F1 at 0.5** TODO(check) goes on for longest: highest in epoch TODO(number), TODO(number), TODO(number) and TODO(number). As the model grows surer, its probabilities move away from 0.5, and fewer texts lie near the cut.
 #
-# So the three disagree about the best epoch, and which is right depends on what you need: probabilities that keep their word, a good order, or decisions at 0.5. The course keeps the epoch by macro-AP, and mends probabilities and cuts afterwards.
+# TODO(check) So the three disagree about the best epoch, and which is right depends on what you need: probabilities that keep their word, a good order, or decisions at 0.5. The course keeps the epoch by macro-AP, and mends probabilities and cuts afterwards.
 #
 # ### The copied notebook's own table
 # Its ten epochs, as it prints them: bert-base, some 128,000 training comments, "balanced" weights, the best epoch chosen by F1 at 0.5. (Its F1 is a mean over seven columns, a seventh being "no label". It is other data and another model, so these are context and nothing to compare with.)
@@ -539,7 +529,7 @@ axes = copied.plot(
 axes[0, 0].figure.set_layout_engine("constrained")
 
 # %% [markdown]
-# The validation loss is lowest after two epochs, at 0.160, and has more than doubled after ten. The F1 rises from 0.565 to 0.703 nearly all the while, and the eighth epoch is kept. Is that model the better one? The table cannot say. Its probabilities are worse, that is what the loss says. Its decisions at 0.5 are better; but with weights of 50 and 158 on rare labels the probabilities begin far too high (a precision of 0.16 for `threat` in the first two epochs, at a recall of 0.93 and more), and a model that becomes surer also moves them down to where 0.5 cuts well. Another cut in the second epoch might have given as much. Whether the order of texts improved, only a score of the ranking would tell, and there is none: what is called ROC AUC in it is computed from 0/1 decisions (notebook 5).
+# The validation loss is lowest after two epochs, at 0.160, and has more than doubled after ten. The F1 rises from 0.565 to 0.703 nearly all the while, and the eighth epoch is kept. Is that model the better one? The table cannot say. Its probabilities are worse by the very loss that it was trained with. Its decisions at 0.5 are better; but with weights of 50 and 158 on rare labels the probabilities begin far too high (a precision of 0.16 for `threat` in the first two epochs, at a recall of 0.93 and more), and a model that becomes surer may also move them down to where 0.5 cuts well. Another cut in the second epoch might have given as much. Whether the order of texts improved, only a score of the ranking would tell, and there is none: what is called ROC AUC in it is computed from 0/1 decisions (notebook 5).
 
 # %% [markdown]
 # ## What a weight does to one label
