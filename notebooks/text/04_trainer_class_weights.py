@@ -326,7 +326,7 @@ assert np.allclose(norms["WeightedTrainer"], norms.loc[1, "WeightedTrainer"], rt
 (norms / norms.loc[1]).round(2)
 
 # %% [markdown]
-# The library's Trainer hands `num_items_in_batch` to the model and trusts it to divide by it. The models for token-by-token tasks do; those for classification do not, and take a mean for each part. So the gradient grows with the number of parts. With clipping at 1 that can pass unnoticed for long: every step is cut to the same length, whatever the loss was. Ours is the same each time, but for rounding.
+# The library's Trainer hands `num_items_in_batch` to the model and trusts it to divide by it. Language models do; the library's multi-label loss does not, and takes a mean for each part. So the gradient grows with the number of parts. With clipping at 1 that can pass unnoticed for long: every step is cut to the same length, whatever the loss was. Ours is the same each time, but for rounding.
 #
 # ## The order of batches
 # Batches of similar length waste little on padding. The Trainer's own way to them is `train_sampling_strategy="group_by_length"`; it hands them out from long to short, several times an epoch. (It also puts the rows of `predict()` in that order, so that probabilities end up with other texts.) `_get_train_sampler` puts the shuffled sampler of notebook 3 in its place, for training only. The longest text of each batch, through an epoch:
