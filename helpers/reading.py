@@ -37,6 +37,7 @@ TEXT_COLUMNS = ("text", "comment_text")
 KNOWN = {*TEXT_COLUMNS, "id", "labels", "split", "input_ids"}
 # The built-in sets, and which of their columns are labels, where that has to be said.
 EMBEDDED = {"movies": None, "comments": ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]}
+LABELS = EMBEDDED | {"zcamz/toxic": EMBEDDED["comments"]}  # its vectors come without names
 DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 FILE_KINDS = (*DELIMITED, ".jsonl", ".json", ".parquet", ".xlsx")
 A_FILE = "a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file"
@@ -154,8 +155,8 @@ def read_rows(source, allow_hub=True, label_names=None, tokenizer=None, unknown=
         chosen, left_out = chosen_and_left_out(label_names)
     except ValueError as error:
         raise DataError(name, [str(error)]) from error
-    if EMBEDDED.get(source):
-        chosen = chosen or [label for label in EMBEDDED[source] if label not in left_out]
+    if LABELS.get(source):
+        chosen = chosen or [label for label in LABELS[source] if label not in left_out]
     return _check(name, _load(str(source), path, allow_hub), chosen, left_out, tokenizer, unknown)
 
 

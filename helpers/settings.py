@@ -31,6 +31,8 @@ PROFILES = {
         "freeze": False,
     },
 }
+# What "full" takes where the built-in comments are the default: data and model of the notebook that notebook 4 mends.
+FULL_COMMENTS = {"dataset": "zcamz/toxic", "checkpoint": "google-bert/bert-base-uncased"}
 RECIPES = ("trainer", "loop")
 MIN_LENGTH = 3  # one token of text between the two special ones
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -131,7 +133,7 @@ def choose(default_dataset, default_output_dir, profile="tiny", recipe="trainer"
     Parameters
     ----------
     default_dataset : str
-        What DATASET = None means in the profile "tiny".
+        What DATASET = None means in the profile "tiny"; "comments" also changes what the profile "full" takes.
     default_output_dir : path
         What OUTPUT_DIR = None means.
     profile, recipe : str
@@ -143,7 +145,10 @@ def choose(default_dataset, default_output_dir, profile="tiny", recipe="trainer"
     """
     _one_of("PROFILE", profile, tuple(PROFILES))
     told = {name: value for name, value in given.items() if value is not None}
-    values = {"dataset": default_dataset, "output_dir": default_output_dir, **PROFILES[profile], **told}
+    values = {"dataset": default_dataset, "output_dir": default_output_dir, **PROFILES[profile]}
+    if profile == "full" and default_dataset == "comments":
+        values |= FULL_COMMENTS
+    values |= told
     return Settings(profile=profile, recipe=recipe, **values, _given=frozenset(told))
 
 
@@ -162,7 +167,7 @@ def origin(settings, name):
         return "given"
     if name not in profiles:
         return "notebook"
-    if value == profiles[name]:
+    if value == profiles[name] or (settings.profile == "full" and value == FULL_COMMENTS.get(name)):
         return "profile"
     return "from the data" if profiles[name] is None else "given"
 

@@ -108,8 +108,10 @@ class WeightedTrainer(Trainer):
     """A Trainer with weighted positives in its loss, binary cross-entropy, and with the batches of `fit`.
 
     The loss is a sum over known cells divided by `num_items_in_batch`, the number of known cells (rows x labels) of all
-    accumulated batches: so two half batches give the gradient of one whole batch. Batches hold texts of similar length,
-    in random order.
+    accumulated batches of all processes: so two half batches give the gradient of one whole batch, in a row as side by
+    side. The Trainer counts the cells of all processes only with `average_tokens_across_devices`, which is therefore
+    switched on. Of what the model returns in evaluation the logits alone are kept; hidden states would fill the memory.
+    Batches hold texts of similar length, in random order.
 
     Parameters
     ----------
@@ -126,6 +128,7 @@ class WeightedTrainer(Trainer):
     def __init__(self, *args, pos_weight=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.pos_weight = None if pos_weight is None else pos_weight.to(self.args.device)
+        self.args.average_tokens_across_devices = True  # num_items_in_batch counts the cells of all processes
         if self.args.label_smoothing_factor:
             raise ValueError("label_smoothing_factor has no part in this loss; leave it at 0")
 
@@ -137,13 +140,13 @@ class WeightedTrainer(Trainer):
         )
         if num_items_in_batch is None:
             loss = total / mask.sum().clamp(min=1)
-        else:  # several processes average their gradients, and num_items_in_batch counts the cells of all of them
-            total = total * self.accelerator.num_processes
-            loss = total / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        else:
+            cells = torch.as_tensor(num_items_in_batch).max()  # for two GPUs in one process it comes twice
+            loss = total * self.accelerator.num_processes / cells.clamp(min=1)  # processes average gradients
         if not torch.isfinite(loss):
             steps = self.state.global_step
             raise FloatingPointError(f"the loss after {steps} steps is {loss.item()}: lower LEARNING_RATE")
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]

@@ -64,7 +64,7 @@ def loss_fn(logits, targets, pos_weight=None):
 
 
 def parameter_groups(model, learning_rate, weight_decay=0.01, head_rate=HEAD_RATE):
-    """Optimizer groups: encoder and head at their own rates, weight decay on matrices only.
+    """Optimizer groups: encoder and head at their own rates, weight decay on matrices only; the encoder's come first.
 
     Works for DistilBERTClass and for the library's classifiers: what belongs to the pre-trained encoder is found
     through `base_model_prefix` or the attribute `encoder`.
@@ -89,7 +89,7 @@ def parameter_groups(model, learning_rate, weight_decay=0.01, head_rate=HEAD_RAT
             "lr": learning_rate * (1 if encoder else head_rate),
             "weight_decay": weight_decay if matrix else 0.0,
         }
-        for (encoder, matrix), parameters in groups.items()
+        for (encoder, matrix), parameters in sorted(groups.items(), key=lambda group: not group[0][0])
     ]
 
 
@@ -98,19 +98,23 @@ def freeze_lower_layers(model):
 
     The lower layers hold what is common to all texts; with some hundred examples the upper layers and the head have
     enough to learn. Nothing below the first trained layer needs a gradient, which saves time as well, and nothing there
-    needs dropout, which is switched off. Howard and Ruder (2018, arXiv:1801.06146) unfreeze from the top for the same
-    reason.
+    needs dropout, which is switched off. Of the positions that all layers share, in DeBERTa and MPNet, nothing is
+    trained either; ALBERT, whose layers are one, trains it. Howard and Ruder (2018, arXiv:1801.06146) unfreeze from the
+    top for the same reason.
     """
     encoder = getattr(model, getattr(model, "base_model_prefix", "encoder"))
-    layers = max((m for m in encoder.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
+    layers = max((m for m in encoder.modules() if isinstance(m, torch.nn.ModuleList)), key=len)
     if reads_the_mean(getattr(encoder, "config", None)):  # its last layer has nothing to learn
         layers = layers[:-1]
     frozen = len(layers) - max(1, len(layers) // 3)
-    for part in (getattr(encoder, "embeddings", encoder.get_input_embeddings()), *layers[:frozen]):
-        part.requires_grad_(False)
-        for module in part.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+    below = True
+    for name, module in encoder.named_modules():  # in the order in which they were built, each before its parts
+        below = below and module is not layers[frozen]
+        if below or isinstance(module, torch.nn.Embedding) or name == "encoder.LayerNorm":  # the last is DeBERTa's
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        if below and isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     return frozen
 
 

@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
@@ -94,6 +95,20 @@ def test_frozen_layers_computed_once_change_nothing_but_the_time(benchmark, smal
     assert np.array_equal(targets, same_targets)
     assert np.allclose(before, once, atol=1e-6)
     assert np.array_equal(before, after)
+
+
+def test_the_trainer_is_measured_beside_the_loop_and_beside_the_copied_settings(benchmark, small_run):
+    measured = benchmark("trainer")
+    table = pd.DataFrame(measured.measure("small", small_run, times=2)).set_index("training")
+    assert table["timings"].to_dict() == {measured.SOURCE: 1, measured.COURSE: 2, measured.LOOP: 2}
+    assert set(table["examples"]) == {2 * len(small_run.splits["train"])}
+    assert np.isfinite(table.drop(columns="dataset").astype(float)).all(axis=None)
+    assert table.loc[measured.LOOP, "times the loop's"] == table.loc[measured.SOURCE, "times the source's"] == 1
+    assert len(table["macro-AP"].unique()) > 1
+    tokenizer = models.load_tokenizer(small_run.checkpoint)
+    rows = measured.padded(small_run.splits["train"], tokenizer, 32)
+    assert {len(ids) for ids in rows["input_ids"]} == {32}
+    assert min(sum(mask) for mask in rows["attention_mask"]) < 32
 
 
 @pytest.mark.parametrize("name", ["recipes", "training", "learning_curve", "intervals", "thresholds", "all_goemotions"])

@@ -5,7 +5,18 @@ import pytest
 from conftest import tiny_checkpoint
 
 from helpers import checkpoints
-from helpers.settings import PROFILES, ParameterError, Settings, choose, enough_epochs, origin, pooling, writable
+from helpers.reading import EMBEDDED, LABELS
+from helpers.settings import (
+    FULL_COMMENTS,
+    PROFILES,
+    ParameterError,
+    Settings,
+    choose,
+    enough_epochs,
+    origin,
+    pooling,
+    writable,
+)
 
 
 def chosen(**given):
@@ -78,6 +89,15 @@ def test_where_each_value_came_from():
     assert origin(chosen(epochs=4), "epochs") == "given"
     full = Settings(**PROFILES["full"] | {"profile": "full", "output_dir": "build", "checkpoint": "embedded"})
     assert (origin(full, "dataset"), origin(full, "checkpoint")) == ("profile", "given")
+
+
+def test_the_full_profile_takes_other_data_where_the_comments_are_the_default():
+    given = {"profile": "full", "checkpoint": "embedded"}
+    comments, movies = (choose(name, "build", **given) for name in ("comments", "movies"))
+    assert (comments.dataset, movies.dataset) == (FULL_COMMENTS["dataset"], PROFILES["full"]["dataset"])
+    assert (origin(comments, "dataset"), origin(movies, "dataset")) == ("profile", "profile")
+    assert choose("comments", "build", dataset="movies", **given).dataset == "movies"
+    assert LABELS[comments.dataset] == EMBEDDED["comments"], "the names of its labels, which it comes without"
 
 
 @pytest.mark.parametrize(("kind", "usable"), [("Roberta", 64), ("Bert", 66), ("DistilBert", 66)])

@@ -1,3 +1,8 @@
+import copy
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from unittest import mock
 
@@ -5,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import changed, with_unknown
+from conftest import ROOT, changed, with_unknown
 from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import Trainer
 
 from helpers import models, trainer, training
 from helpers.data import UNKNOWN, label_matrix
@@ -17,15 +23,21 @@ from helpers.tokenization import MultiLabelCollator, tokenize_splits
 from helpers.training import pos_weights
 
 
-def build(run, **arguments):
-    """A WeightedTrainer on the small data, without dropout."""
+def build(run, kind=None, **arguments):
+    """A WeightedTrainer on the small data, without dropout; `kind` is another class in its place."""
     seed_everything(run.settings.seed)
     model = models.load_model(
         run.checkpoint, run.label_names, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0
     )
     weights = pos_weights(label_matrix(run.splits["train"]), power=1)
     tokenizer = models.load_tokenizer(run.checkpoint)
-    return trainer.build_trainer(run, model, tokenizer, weights, run.folder.path, **arguments)
+    with mock.patch.object(trainer, "WeightedTrainer", kind or trainer.WeightedTrainer):
+        return trainer.build_trainer(run, model, tokenizer, weights, run.folder.path, **arguments)
+
+
+def stock(**arguments):
+    """The library's Trainer, in the place of the course's."""
+    return lambda *args, pos_weight, **more: Trainer(*args, **more, **arguments)
 
 
 def test_the_weighted_loss_changes_by_the_computed_amount(small_run):
@@ -41,30 +53,159 @@ def test_the_weighted_loss_changes_by_the_computed_amount(small_run):
     assert loss.item() == pytest.approx((cells.mean() + extra).item(), rel=1e-5)
 
 
-def one_step(run, per_device, accumulate):
+# Gradient accumulation and several processes --------------------------------------------------------------------------
+
+SETTINGS = {"max_len": 32, "train_batch_size": 8, "valid_batch_size": 8, "epochs": 1, "learning_rate": 1e-3, "seed": 1}
+ACCUMULATE = (1, 2, 4)
+
+
+def plain_steps(run, accumulate, kind=None, n_gpu=1, **arguments):
+    """An epoch of plain gradient descent by the Trainer, in micro-batches of two rows, and the same steps by hand.
+
+    By hand each step takes the gradient of the mean loss over all known cells of all micro-batches, whichever process
+    had them. `n_gpu`: as if this process had so many, which share each batch.
+
+    Returns (change of the weights, the same by hand, known cells of each micro-batch, one list a step).
+    """
+    arguments |= {"gradient_accumulation_steps": accumulate, "per_device_train_batch_size": 2, "num_train_epochs": 1}
     built = build(
-        run,
-        per_device_train_batch_size=per_device,
-        gradient_accumulation_steps=accumulate,
-        max_steps=1,
-        max_grad_norm=0.0,
-        eval_strategy="no",
-        save_strategy="no",
-        load_best_model_at_end=False,
+        run, kind, **arguments, max_grad_norm=0.0, eval_strategy="no", save_strategy="no", load_best_model_at_end=False
     )
-    built.optimizer = torch.optim.SGD(built.model.parameters(), lr=1.0)
-    before = {name: p.detach().clone() for name, p in built.model.named_parameters()}
+    built.args._n_gpu = n_gpu
+    own = copy.deepcopy(built.model).train()
+    before = torch.nn.utils.parameters_to_vector(own.parameters()).detach()
+    built.optimizer = torch.optim.SGD(built.model.parameters(), lr=0.3)
     built.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(built.optimizer, lambda step: 1.0)
+    seen, training_step = [], built.training_step
+
+    def watched(model, inputs, *more):
+        seen.append((built.state.global_step, {name: tensor.clone() for name, tensor in inputs.items()}))
+        return training_step(model, inputs, *more)
+
+    built.training_step = watched
     built.train()
-    assert built.state.global_step == 1
     assert built.args.gradient_accumulation_steps == accumulate
-    return torch.cat([(p.detach() - before[name]).flatten() for name, p in built.model.named_parameters()])
+    if torch.distributed.is_initialized():
+        of_each = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(of_each, seen)
+        seen = [batch for batches in of_each for batch in batches]
+    sgd = torch.optim.SGD(own.parameters(), lr=0.3)
+    cells = [[] for _ in range(built.state.global_step)]
+    for step, counts in enumerate(cells):
+        total = 0
+        for batch in (batch for number, batch in seen if number == step):
+            logits, known = own(batch["input_ids"], batch["attention_mask"]).logits, batch["labels"] != UNKNOWN
+            targets = batch["labels"].clamp(min=0)
+            losses = binary_cross_entropy_with_logits(
+                logits, targets, pos_weight=getattr(built, "pos_weight", None), reduction="none"
+            )
+            total = total + losses[known].sum()
+            counts.append(int(known.sum()))
+        sgd.zero_grad()
+        (total / sum(counts)).backward()
+        sgd.step()
+    after, by_hand = (torch.nn.utils.parameters_to_vector(model.parameters()).detach() for model in (built.model, own))
+    return after - before, by_hand - before, cells
 
 
-def test_two_accumulated_half_batches_equal_one(small_run):
-    whole, halves = one_step(small_run, 8, 1), one_step(small_run, 4, 2)
-    assert whole.norm() > 1e-3
-    assert torch.allclose(whole, halves, atol=1e-6)
+def partly_known(run):
+    """A run of 37 training rows, of which much is known here and little there."""
+    run = with_unknown(run, share=0.4)
+    splits = type(run.splits)(run.splits)
+    splits["train"] = splits["train"].select([*range(37)])
+    return replace(run, splits=splits)
+
+
+def check_steps(change, by_hand, cells):
+    counts = [count for step in cells for count in step]
+    assert min(counts) < max(counts), "micro-batches of one size prove little"
+    assert by_hand.norm() > 0.01
+    assert (change - by_hand).abs().max() < 1e-5 * by_hand.norm()
+
+
+@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize("accumulate", ACCUMULATE)
+def test_a_step_has_the_gradient_of_all_its_cells_however_they_are_divided(small_run, accumulate, average):
+    change, by_hand, cells = plain_steps(partly_known(small_run), accumulate, average_tokens_across_devices=average)
+    assert [len(step) for step in cells[:-1]] == [accumulate] * (len(cells) - 1)
+    assert sum(map(len, cells)) == 19
+    check_steps(change, by_hand, cells)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_two_gpus_of_one_process_have_it_too(small_run, average):
+    check_steps(*plain_steps(partly_known(small_run), 2, n_gpu=2, average_tokens_across_devices=average))
+
+
+def summed(outputs, labels, num_items_in_batch):
+    mask = (labels != UNKNOWN).float()
+    total = binary_cross_entropy_with_logits(outputs.logits, labels * mask, mask, reduction="sum")
+    return total / num_items_in_batch
+
+
+@pytest.mark.parametrize(("n_gpu", "times"), [(1, 1), (2, 2)])
+def test_a_loss_function_in_the_place_of_the_subclass_is_twice_too_large_there(small_run, n_gpu, times):
+    change, by_hand, _ = plain_steps(small_run, 2, stock(compute_loss_func=summed), n_gpu, max_steps=1)
+    assert (change - times * by_hand).abs().max() < 1e-3 * by_hand.norm()
+
+
+SEVERAL = """
+import json, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import torch
+import test_trainer
+from helpers.runtime import start_run
+
+torch.set_num_threads(1)
+run = start_run("test", "movies", dataset={data!r}, checkpoint={checkpoint!r}, output_dir={folder!r}, **test_trainer.SETTINGS)
+run, results = test_trainer.partly_known(run), []
+for accumulate in test_trainer.ACCUMULATE:
+    for average in (True, False):
+        change, by_hand, cells = test_trainer.plain_steps(run, accumulate, average_tokens_across_devices=average)
+        test_trainer.check_steps(change, by_hand, cells)
+        results.append([accumulate, [len(step) for step in cells]])
+if torch.distributed.get_rank() == 0:
+    open({folder!r} + "/result.json", "w").write(json.dumps([torch.distributed.get_world_size(), results]))
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="torchrun's rendezvous is not supported by PyTorch's Windows builds")
+def test_two_processes_have_it_too(small_csv, small_checkpoint, tmp_path):
+    places = {"root": ROOT, "tests": ROOT / "tests", "data": small_csv, "checkpoint": small_checkpoint}
+    text = SEVERAL.format(folder=str(tmp_path), **{name: str(place) for name, place in places.items()})
+    (tmp_path / "several.py").write_text(text)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, *torchrun, str(tmp_path / "several.py")]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    processes, results = json.loads((tmp_path / "result.json").read_text())
+    assert processes == 2
+    for accumulate, micro_batches in results:
+        assert set(micro_batches[:-1]) == {2 * accumulate}
+
+
+# What is kept of an evaluation ----------------------------------------------------------------------------------------
+
+
+def kept(run, kind, **arguments):
+    """Shapes of what a Trainer keeps of a prediction with a model that returns its hidden states, too."""
+    built = build(run, kind, **arguments)
+    built.model.config.output_hidden_states, built.compute_metrics = True, None
+    predictions = built.predict(built.eval_dataset).predictions
+    return torch.utils._pytree.tree_map(np.shape, predictions)
+
+
+def test_the_librarys_trainer_keeps_all_that_the_model_returns_and_ours_the_logits(small_run):
+    n, n_labels = len(small_run.splits["validation"]), 3
+    logits, states = kept(small_run, stock())
+    assert logits == (n, n_labels)
+    assert len(states) == 3, "of the embeddings and of two layers"
+    assert {(rows, width) for rows, _, width in states} == {(n, 16)}, "rows x tokens x width"
+    assert min(tokens for _, tokens, _ in states) > 5
+    alone = stock(preprocess_logits_for_metrics=lambda outputs, labels: outputs[0])
+    assert kept(small_run, alone) == kept(small_run, None) == (n, n_labels)
 
 
 # Unknown labels -------------------------------------------------------------------------------------------------------
@@ -87,22 +228,6 @@ def test_the_loss_is_a_mean_over_known_cells(small_run):
     batch["labels"][:] = UNKNOWN
     for n_items in (None, torch.tensor(0), 0):
         assert built.compute_loss(built.model, batch, num_items_in_batch=n_items).item() == 0
-
-
-def test_two_accumulated_half_batches_equal_one_also_with_unknown_cells(small_run):
-    """One half knows little, the other everything: a mean of the halves' means is something else."""
-    run = with_unknown(small_run, share=0.0)
-    part = run.splits["train"]
-    rows = {text: i % 2 for i, text in enumerate(part["text"])}
-    hide = [[UNKNOWN, UNKNOWN, value] for *_, value in label_matrix(part)]
-    splits = type(run.splits)(run.splits)
-    splits["train"] = part.map(
-        lambda row, i: {"labels": hide[i] if rows[row["text"]] else row["labels"]}, with_indices=True
-    )
-    run = replace(run, splits=splits)
-    whole, halves = one_step(run, 8, 1), one_step(run, 4, 2)
-    assert whole.norm() > 1e-3
-    assert torch.allclose(whole, halves, atol=1e-6)
 
 
 def test_losses_and_scores_of_partly_known_data_are_numbers_and_unknown_is_filed_as_it_is(small_run, capsys):
@@ -193,6 +318,13 @@ def test_training_arguments_tell_no_service_and_write_no_pickle(small_run):
     assert not arguments.push_to_hub
     assert arguments.load_best_model_at_end
     assert not arguments.fp16
+
+
+def test_nothing_is_uploaded_unless_one_asks(small_run, monkeypatch):
+    for name in ("create_repo", "create_commit", "upload_folder", "upload_file"):
+        monkeypatch.setattr(f"huggingface_hub.HfApi.{name}", lambda *args, name=name, **more: pytest.fail(name))
+    trainer.fine_tune(changed(small_run, epochs=1))
+    assert small_run.folder.model.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_noticed_before_training(small_run, tmp_path, monkeypatch):

@@ -273,6 +273,7 @@ class WeightedTrainer(Trainer):
     def __init__(self, *args, pos_weight=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.pos_weight = None if pos_weight is None else pos_weight.to(self.args.device)
+        self.args.average_tokens_across_devices = True  # num_items_in_batch counts the cells of all processes
         if self.args.label_smoothing_factor:
             raise ValueError("label_smoothing_factor has no part in this loss; leave it at 0")
 
@@ -284,13 +285,13 @@ class WeightedTrainer(Trainer):
         )
         if num_items_in_batch is None:
             loss = total / mask.sum().clamp(min=1)
-        else:  # several processes average their gradients, and num_items_in_batch counts all cells
-            total = total * self.accelerator.num_processes
-            loss = total / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        else:
+            cells = torch.as_tensor(num_items_in_batch).max()  # for two GPUs in one process it comes twice
+            loss = total * self.accelerator.num_processes / cells.clamp(min=1)  # processes average gradients
         if not torch.isfinite(loss):
             steps = self.state.global_step
             raise FloatingPointError(f"the loss after {steps} steps is {loss.item()}: lower LEARNING_RATE")
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
