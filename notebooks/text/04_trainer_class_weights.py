@@ -262,7 +262,7 @@ ax = drawings.accumulation(cell_losses, n_first=2)
 # Two methods change. In `compute_loss`:
 # - the labels are used here and not passed to the model, which would compute its own unweighted loss for nothing;
 # - `mask` is 0 in cells that nobody answered, and 1 elsewhere; the loss is the sum from above;
-# - several processes average their gradients where one process adds, so the sum counts as many times as there are processes;
+# - several processes average their gradients where one process adds, so the sum counts as many times as there are processes; for evaluation it returns the logits and nothing else;
 # - a loss that is no number any more stops the training, as in notebook 3. (The Trainer on its own goes on, and leaves such losses out of its log.) What this loss does not have, label smoothing, is refused and not passed over.
 #
 # The other method says which texts form a batch; it comes after the class.
@@ -749,7 +749,7 @@ for kept_of in (model.base_model, model):
     print(f"{type(kept_of).__name__}: {kept.shape}, {kept.nbytes:,} bytes")
 
 # %% [markdown]
-# With a head it is a number for each text and label, and memory is no question. (And with a bare encoder no loss or score is computed: its `forward` takes no labels, so the Trainer drops that column.) Where a model has to return more than you need, `Trainer(preprocess_logits_for_metrics=...)` is called on each batch's outputs before they are kept, and what it returns is kept in their place; `eval_accumulation_steps` moves what is kept from the GPU to the computer's memory every so many batches.
+# With a head it is a number for each text and label, and memory is no question. (And with a bare encoder no loss or score is computed: its `forward` takes no labels, so the Trainer drops that column.) Our `compute_loss` hands the logits alone to evaluation, whatever else the model returns. In a Trainer without it, `Trainer(preprocess_logits_for_metrics=...)` is called on each batch's outputs before they are kept, and what it returns is kept in their place; `eval_accumulation_steps` moves what is kept from the GPU to the computer's memory every so many batches.
 
 # %% [markdown]
 # ## Exercises
