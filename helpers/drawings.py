@@ -318,7 +318,7 @@ def batch_order(longest, axes=None):
     """
     axes = _panels([1] * len(longest), 2.3) if axes is None else axes
     for ax, (name, tokens) in zip(axes, longest.items(), strict=True):
-        ax.bar(range(1, len(tokens) + 1), tokens, color=BLUE, width=1, linewidth=0)
+        ax.stairs(tokens, np.arange(len(tokens) + 1) + 0.5, fill=True, color=BLUE)
         _frame(ax, name, "batch")
         ax.set_ylim(0, 1.05 * max(map(max, longest.values())))
     axes[0].set_ylabel("tokens of its longest text", fontsize=9, color=INK)
