@@ -633,7 +633,7 @@ means = pd.DataFrame(means, index=run.label_names)
 plots.commonest(means, count_positives(y_train)).map("{:.1%}".format)
 
 # %% [markdown]
-# TODO(check) On the built-in comments the means as trained lie near the shares already, although the weights there are 1.9 to 4.5; undone, they come out too low. So the formula does not describe this model as a whole. A weight lifts the answer where the model is in doubt. Where it is sure, near 0 or 1, odds that are four times as high make little difference; and a model that has begun to memorise is sure more often than it should be, here of a no. The two pull in opposite directions and happen to meet. That the means are right says therefore little about the single probabilities.
+# TODO(check) On the built-in comments most means as trained lie near the shares already, although the weights there are 1.9 to 4.5; undone, most come out too low. So the formula does not describe this model as a whole. A weight lifts the answer where the model is in doubt. Where it is sure, near 0 or 1, odds that are four times as high make little difference; and a model that has begun to memorise may be sure more often than it should be, here of a no. The two pull in opposite directions. Means that are right say little about the single probabilities.
 #
 # Two scores of a probability, both the lower the better: the **Brier score**, the mean square of the distance to the answer, 0 or 1, and the **log loss**, which is the unweighted loss of notebook 3. Before and after:
 
@@ -649,7 +649,7 @@ answers = {"label prior": prior, "as trained": y_prob, "undone": undone}
 pd.DataFrame({name: of_probabilities(y_valid, p) for name, p in answers.items()}).T.round(4)
 
 # %% [markdown]
-# TODO(check)
+# TODO(check) On the built-in comments both are far better than the label prior, and undoing makes them slightly worse, not better: it takes out the whole weight, of which the model's own sureness had already taken a part. So measure before you correct. (What corrects a model by its validation texts, whatever it was trained with, is the subject of calibration methods such as Platt's.)
 #
 # And over five seeds, on test, means over labels, for the three weightings that can be undone:
 
@@ -662,7 +662,7 @@ test.groupby(["dataset", "weighting"], sort=False)[columns].mean().drop(
 # %% [markdown]
 # On the comments, undoing brings the Brier score of full balance from TODO(number) to TODO(number), where no weights have TODO(number), and its log loss from TODO(number) to TODO(number), beside TODO(number). On GoEmotions TODO(number) to TODO(number), beside TODO(number). TODO(what holds for the square root.)
 #
-# A weight is the same for all texts of a label, so their order stays, and with it AP. What changes is what 0.5 means: after undoing, it is again "one in two". A cut at 0.5 there is a cut at $w / (w + 1)$ before. That is the cut for as few wrong cells as possible; for the best F1 on a rare label the place is another, and lower:
+# A weight is the same for all texts of a label, so their order stays, and with it AP. What changes is what 0.5 means: where the formula holds, it is again "one in two" after undoing. A cut at 0.5 there is a cut at $w / (w + 1)$ before. That is the cut for as few wrong cells as possible; for the best F1 on a rare label the place is another, and lower:
 
 # %%
 plots.commonest(per_label_table(y_valid, y_prob, run.label_names), count_positives(y_train)).round(2)
@@ -813,7 +813,7 @@ exercises.without_the_weight(without, weight, said)
 # - In `compute_loss`, sum over cells and divide by `num_items_in_batch`; test it by the length of a gradient.
 # - A label that nobody set is -100, not 0: it takes part in no loss and no score.
 # - Validation loss, macro-AP and F1 at 0.5 have their best epochs in different places; know which one you choose by.
-# - A weight multiplies the odds; p / (p + w (1 - p)) takes it out again.
+# - A weight multiplies the odds; p / (p + w (1 - p)) takes it out again, exactly for a model that is as sure as it should be, so measure.
 # - The Trainer keeps every tensor that a model returns: see that it is logits only.
 #
 # **Next:** [5 · Metrics and thresholds](05_metrics_and_thresholds.ipynb).
