@@ -386,7 +386,7 @@ def training_arguments(settings, compute, folder):
 
 
 # %% [markdown]
-# Evaluation needs no gradients and fits larger batches: `per_device_eval_batch_size`. (The copied notebook trains in batches of 64 on each GPU, at 2e-5 and for ten epochs; the course's rate and epochs are those of notebook 3.)
+# Evaluation needs no gradients and fits larger batches: `per_device_eval_batch_size`.
 #
 # On small data the embeddings and the lower two thirds of the layers are frozen, and the optimizer gives the head ten times the encoder's rate, as in notebook 3. The head reads the mean of all tokens' states where the encoder was pre-trained for that: one more layer, with nothing to learn in it, makes that mean and is saved like any other ([A1](appendix/A1_what_a_recipe_buys.ipynb) takes it apart). Everything together:
 
@@ -633,7 +633,7 @@ means = pd.DataFrame(means, index=run.label_names)
 plots.commonest(means, count_positives(y_train)).map("{:.1%}".format)
 
 # %% [markdown]
-# TODO(check) On the built-in comments most means as trained lie near the shares already, although the weights there are 1.9 to 4.5; undone, most come out too low. So the formula does not describe this model as a whole. A weight lifts the answer where the model is in doubt. Where it is sure, near 0 or 1, odds that are four times as high make little difference; and a model that has begun to memorise may be sure more often than it should be, here of a no. The two pull in opposite directions. Means that are right say little about the single probabilities.
+# TODO(check) On the built-in comments most means as trained lie near the shares already, although the weights there are 1.9 to 4.5; undone, most come out too low. So the formula does not describe this model as a whole. A weight lifts the answer where the model is in doubt. Where it is sure, near 0 or 1, odds that are four times as high make little difference; and a model that has begun to memorise may be sure more often than it should be, here of a no. The two pull in opposite directions.
 #
 # Two scores of a probability, both the lower the better: the **Brier score**, the mean square of the distance to the answer, 0 or 1, and the **log loss**, which is the unweighted loss of notebook 3. Before and after:
 
@@ -649,7 +649,7 @@ answers = {"label prior": prior, "as trained": y_prob, "undone": undone}
 pd.DataFrame({name: of_probabilities(y_valid, p) for name, p in answers.items()}).T.round(4)
 
 # %% [markdown]
-# TODO(check) On the built-in comments both are far better than the label prior, and undoing makes them slightly worse, not better: it takes out the whole weight, of which the model's own sureness had already taken a part. So measure before you correct. (What corrects a model by its validation texts, whatever it was trained with, is the subject of calibration methods such as Platt's.)
+# TODO(check) On the built-in comments both are far better than the label prior, and undoing makes them slightly worse, not better: it takes out the whole weight, of which the means above show little. So measure before you correct.
 #
 # And over five seeds, on test, means over labels, for the three weightings that can be undone:
 
