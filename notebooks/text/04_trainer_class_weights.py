@@ -649,7 +649,7 @@ answers = {"label prior": prior, "as trained": y_prob, "undone": undone}
 pd.DataFrame({name: of_probabilities(y_valid, p) for name, p in answers.items()}).T.round(4)
 
 # %% [markdown]
-# TODO(check) On the built-in comments both are far better than the label prior, and undoing makes them slightly worse, not better: it takes out the whole weight, of which the means above show little. So measure before you correct.
+# TODO(check) On the built-in comments both are far better than the label prior, and undoing helps little: the Brier score hardly moves, and the log loss gets worse. It takes out the whole weight, of which the means above show little; and a yes that the model took for unlikely becomes less likely still, which the log loss punishes most. So measure before you correct.
 #
 # And over five seeds, on test, means over labels, for the three weightings that can be undone:
 
