@@ -480,7 +480,7 @@ best = log["eval_macro_ap"].fillna(-1).idxmax()
 print(f"best epoch: {best:.0f} of {settings.epochs}, macro-AP {log.loc[best, 'eval_macro_ap']:.3f}")
 
 # %% [markdown]
-# On the built-in comments all three lines still go where they should when training ends, and macro-AP still gains in the last epoch. Would more epochs be better? That is what the next section has figures for.
+# On the built-in comments the validation loss turns upwards in the last epoch, while macro-AP still gains: probabilities get worse, and the order better. Is that a contradiction, and would more epochs be better? The next section has figures.
 #
 # `save_results` stores what the next notebooks need: the validation probabilities, the scores, and the model folder with its tokenizer and the thresholds that notebook 5 explains. Before it saves, it makes sure that row *i* of the prediction is row *i* of the data. (Nothing is uploaded. After `hf auth login`, `model.push_to_hub("your-name/model")` on the loaded folder would do that.)
 
