@@ -20,7 +20,7 @@ settings       a run's settings, checked; what they are by default, and where ea
 device         device, precision and seeds, chosen once: `Compute`
 checkpoints    the embedded model; whether a checkpoint can be used, and what tells it from another
 files          checksums, whole files, locks
-drawings       pictures that explain: a batch on its way, padding, attention, a split
+drawings       pictures that explain: a batch on its way, padding, attention, a split, accumulation, epochs
 plots          figures that more than one notebook draws, tables of many labels
 quiet          progress bars and warnings
 

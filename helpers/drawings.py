@@ -1,4 +1,4 @@
-"""Drawings that explain: from a text to probabilities, padding, attention, a split, each made of the arrays given.
+"""Drawings that explain: a batch on its way, padding, attention, a split, accumulation, each made of the arrays given.
 
 Each takes the axes it draws on, or makes its own figure on white, and returns them.
 """
@@ -32,6 +32,12 @@ def _panels(widths, height):
     """Axes side by side in one figure."""
     size = {"figsize": (WIDTH, height), "facecolor": "white", "layout": "constrained"}
     return plt.subplots(1, len(widths), width_ratios=widths, **size)[1]
+
+
+def _grid(rows, columns, **shared):
+    """Axes in rows, a row some two inches high."""
+    size = {"figsize": (WIDTH, 0.5 + 2 * rows), "facecolor": "white", "layout": "constrained"}
+    return plt.subplots(rows, columns, **shared, **size)[1]
 
 
 def _frame(ax, title, xlabel=""):
@@ -256,3 +262,129 @@ def split(side, groups, shares, title, axes=None):
     right.set_yticks(range(len(names)), names, parse_math=False)
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return left, right
+
+
+def accumulation(cells, n_first, ax=None):
+    """The loss of a batch, and what two parts of it add up to: each by its own mean, and as sums over all known cells.
+
+    Parameters
+    ----------
+    cells : float array of shape (n_examples, n_labels)
+        The loss of each cell; NaN where nobody knows the answer. Some five rows and three labels are legible.
+    n_first : int
+        Examples in the first part, at least one and fewer than all.
+    """
+    cells = np.asarray(cells, dtype=float)
+    parts, n = (cells[:n_first], cells[n_first:]), np.isfinite(cells).sum()
+    ax = _canvas(ax, 1.95 + 0.3 * len(cells))
+    own = [max(1, np.isfinite(part).sum()) for part in parts]
+    ways = {
+        "one batch": ((cells,), (n,)),
+        "two parts, a mean for each": (parts, own),
+        "two parts, sums over all cells": (parts, (n, n)),
+    }
+    for k, (title, (drawn, divisors)) in enumerate(ways.items()):
+        x, y, losses = 0.1 + 2.55 * k, 0.5, []
+        _write(ax, x, 0.2, title, fontweight="bold")
+        for part, divisor in zip(drawn, divisors, strict=True):
+            losses.append(np.nansum(part) / divisor)
+            words = f"{np.nansum(part):.2g} / {divisor} = {losses[-1]:.2f}"
+            _cells(ax, x, y, part)
+            _write(ax, x + 1.2, y + 0.15 * len(part), words)
+            y += 0.3 * (len(part) + 1)
+        wrong = not np.isclose(sum(losses), np.nansum(cells) / n)
+        y = 0.72 + 0.3 * (len(cells) + 1)
+        _tile(ax, x, y, 2.3, 0.36, ORANGE if wrong else PALE, "added: " * (len(losses) > 1) + f"{sum(losses):.2f}")
+    words = "a row is a text, a column a label; grey: nobody knows the answer"
+    _write(ax, 0.1, 1.75 + 0.3 * len(cells), words, style="italic")
+    return ax
+
+
+def _cells(ax, x, y, cells):
+    """A part of a batch: a tile with its loss for each cell, grey where it is not known."""
+    width = 1.1 / cells.shape[1]
+    for (i, k), loss in np.ndenumerate(cells):
+        known = np.isfinite(loss)
+        _tile(ax, x + k * width, y + i * 0.3, width, 0.3, PALE if known else GREY, f"{loss:.2g}" if known else "")
+
+
+def batch_order(longest, axes=None):
+    """The longest text of each batch in the order of an epoch, one panel a sampler.
+
+    Parameters
+    ----------
+    longest : dict of int lists
+        For each sampler's name, tokens of the longest text, batch after batch.
+    """
+    axes = _panels([1] * len(longest), 2.3) if axes is None else axes
+    for ax, (name, tokens) in zip(axes, longest.items(), strict=True):
+        ax.stairs(tokens, np.arange(len(tokens) + 1) + 0.5, fill=True, color=BLUE)
+        _frame(ax, name, "batch")
+        ax.set_ylim(0, 1.05 * max(map(max, longest.values())))
+    axes[0].set_ylabel("tokens of its longest text", fontsize=9, color=INK)
+    return axes
+
+
+def epoch_curves(results, columns, axes=None):
+    """Training seen over its epochs: a row of panels a data set, a panel a column, a line a recipe.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        With the columns dataset, recipe (two of them), epoch and those asked for; a row a seed. Lines are means over
+        seeds, bands one standard deviation.
+    columns : list of str
+    axes : array of matplotlib.axes.Axes of shape (n_datasets, n_columns), optional
+    """
+    datasets = results["dataset"].unique()
+    if axes is None:
+        axes = _grid(len(datasets), len(columns), sharex=True)
+    axes = np.reshape(axes, (len(datasets), len(columns)))
+    for (i, k), ax in np.ndenumerate(axes):
+        rows = results[results["dataset"] == datasets[i]]
+        for (name, own), colour, style in zip(
+            rows.groupby("recipe", sort=False), (BLUE, ORANGE), ("-", "--"), strict=False
+        ):
+            by_epoch = own.groupby("epoch")[columns[k]]
+            mean, sd = by_epoch.mean(), by_epoch.std().fillna(0)
+            ax.plot(mean, style, color=colour, label=name)
+            ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.25, linewidth=0)
+        _frame(ax, columns[k] if i == 0 else "", "epoch" if i == len(axes) - 1 else "")
+        ax.grid(True, axis="y", color=PALE)
+        if k == 0:
+            ax.set_ylabel(datasets[i], fontsize=9, color=INK)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].figure.legend(
+        handles, names, loc="outside upper center", ncol=2, frameon=False, fontsize=9, labelcolor=INK
+    )
+    return axes
+
+
+def weightings(scores, axes=None):
+    """What several weightings reach: a row of panels a data set, a panel a score, a row in it a weighting.
+
+    Points are means over seeds, bars one standard deviation; the dashed line is the first weighting's mean.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        A column a score; indexed by dataset, weighting and seed.
+    axes : array of matplotlib.axes.Axes of shape (n_datasets, n_scores), optional
+    """
+    datasets, names = scores.index.unique("dataset"), scores.index.unique("weighting")
+    if axes is None:
+        axes = _grid(len(datasets), scores.shape[1], sharey=True)
+    axes = np.reshape(axes, (len(datasets), scores.shape[1]))
+    for (i, k), ax in np.ndenumerate(axes):
+        by = scores.xs(datasets[i], level="dataset").iloc[:, k].groupby("weighting")
+        mean, sd = by.mean()[names], by.std()[names].fillna(0)
+        ax.axvline(mean.iloc[0], color=GREY, linestyle="--", linewidth=1)
+        ax.errorbar(mean, range(len(names)), xerr=sd, fmt="oD"[i % 2], color=(BLUE, ORANGE)[i % 2], capsize=3)
+        _frame(ax, scores.columns[k] if i == 0 else "")
+        ax.grid(True, axis="x", color=PALE)
+        ax.locator_params(axis="x", nbins=4)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        if k == 0:
+            ax.set_ylabel(datasets[i], fontsize=9, color=INK)
+    return axes

@@ -407,3 +407,139 @@ def defended(answer):
     elif (gain > 0).all() or (gain < 0).all():
         why = "all three point one way, as three coins do in one of four throws"
     raise _NotYet(f"{numbers}. {why[0].upper()}{why[1:]}.")
+
+
+# 4 · The Trainer with class weights -----------------------------------------------------------------------------------
+
+
+@_exercise("three numbers, such as (10, 20, 0.5),", _numbers)
+def weight_of_a_label(answer, n_positives, n_texts):
+    """Whether a label's pos_weight is right, scikit-learn's "balanced" weight, and the best constant answer under it.
+
+    Parameters
+    ----------
+    answer : three floats
+    n_positives, n_texts : int
+        Positives, and texts in all; there are texts without the label.
+    """
+    if len(answer) != 3:
+        raise _NotYet('it takes three numbers: the pos_weight, the weight of "balanced", and the probability.')
+    n_negatives, q = n_texts - n_positives, n_positives / n_texts
+    full, balanced = n_negatives / n_positives, n_texts / (2 * n_positives)
+    rights = full, balanced, _best_constant(q, balanced)
+    near = [
+        {
+            n_texts / n_positives: "this is n / n_pos; the balance is between negatives and positives",
+            1 / full: "this is n_pos / n_neg, the other way round",
+            np.sqrt(full): "this is the square root, which is milder than balance",
+            balanced: 'this is the weight of "balanced"; n / (2 n_pos) is not n_neg / n_pos',
+        },
+        {
+            full: "this is n_neg / n_pos, which pos_weight needs",
+            n_texts / n_positives: "this is n / n_pos; the two classes share the weight, so half of it",
+            n_texts / (2 * n_negatives): "this is the weight of the negatives",
+        },
+        {
+            q: "this is the share, the best answer without a weight",
+            0.5: "one half is what full balance makes of any label, and w q alone; divide w q by w q + 1 - q",
+            _best_constant(q, 1 / balanced): "the weight goes the other way: it makes a yes cost more",
+            balanced * q / (1 - q): "these are the odds p / (1 - p); the probability is wanted",
+        },
+    ]
+    misses = []
+    names = ("pos_weight", '"balanced"', "probability")
+    for name, given, right, others in zip(names, answer, rights, near, strict=True):
+        if why := _miss(given, right, others, "count the negatives, and write down what a yes and a no weigh"):
+            misses.append(f"{name}, {given:.4g}: {why}.")
+    if misses:
+        raise _NotYet("\n  ".join(misses))
+    return (
+        f'{full:.3g} balances, "balanced" is {balanced:.3g}, and with that a model that knows nothing says '
+        f"{rights[2]:.3f} to every text, where {q:.3g} of them have the label."
+    )
+
+
+def _best_constant(q, w):
+    return w * q / (w * q + 1 - q)
+
+
+def _word_numbers(answer):
+    return {str(name).strip().upper(): float(number) for name, number in dict(answer).items()}
+
+
+@_exercise("a number for each, such as {'A': 1.5, ...},", _word_numbers)
+def two_parts(totals, parts, ways):
+    """Whether it was foreseen what two parts of a batch add up to, for each of several ways to write the loss.
+
+    Parameters
+    ----------
+    totals : dict of float
+    parts : two lists of float
+        The loss of each cell.
+    ways : dict of functions (cells, n, n_parts) -> loss
+        `cells` is a float tensor of one part's cells, `n` the number of cells in all parts.
+    """
+    if sorted(totals) != sorted(ways):
+        raise _NotYet(f"it takes a number for each of {', '.join(ways)}.")
+    cells = [torch.tensor(part, dtype=torch.float64) for part in parts]
+    n, whole = sum(map(len, parts)), torch.cat(cells).mean().item()
+    rights = {name: sum(way(part, n, len(parts)).item() for part in cells) for name, way in ways.items()}
+    misses = []
+    for name, right in rights.items():
+        near = {
+            right / len(parts): "this is divided by the number of parts; nobody does that here",
+            right * len(parts): "this is not yet divided by the number of parts",
+            sum(map(sum, parts)): "this is the sum of all cells, not divided by anything",
+        }
+        near |= {ways[name](part, n, len(parts)).item(): "this is one part alone; add the other" for part in cells}
+        near |= {value: f"this is what {other} gives" for other, value in rights.items() if abs(value - whole) > 1e-9}
+        near |= {whole: "this is the mean of the whole batch, and not every way gives that"}
+        if why := _miss(totals[name], right, near, "take each part by itself, then add the two"):
+            misses.append(f"{name}, {totals[name]:.4g}: {why}.")
+    if misses:
+        raise _NotYet("\n  ".join(misses))
+    exact = [name for name, value in rights.items() if abs(value - whole) < 1e-9]
+    others = ", ".join(f"{name} gives {value:.3g}" for name, value in rights.items() if name not in exact)
+    return f"the whole batch's mean is {whole:.3g}, and so is {' and '.join(exact)}; {others}."
+
+
+@_exercise("two numbers, such as (0.5, 0.5),", _numbers)
+def without_the_weight(answer, weight, said):
+    """Whether a weighted model's probability was brought back, and where it says what is one half without the weight.
+
+    Parameters
+    ----------
+    answer : two floats
+    weight : float
+        The label's pos_weight, not 1.
+    said : float
+        The weighted model's probability.
+    """
+    if len(answer) != 2:
+        raise _NotYet("it takes two numbers: the probability without the weight, and the cut.")
+    odds = said / (1 - said)
+    near = [
+        {
+            said / weight: "the weight multiplies the odds, not the probability",
+            odds / weight: "these are the odds; the probability is odds / (1 + odds)",
+            _best_constant(said, weight): "this puts the weight in once more; take it out",
+            said: "this is with the weight",
+            1 - said: "this is the probability of a no, with the weight",
+        },
+        {
+            0.5: "this is the cut without the weight; with it, what is one half has become more",
+            1 / (weight + 1): "this is the probability of a no there; the weight moves a yes upwards",
+            np.sqrt(weight) / (np.sqrt(weight) + 1): "the weight was given as it is; no root is taken of it",
+            1 / weight: "even odds have become w to 1; make a probability of that",
+            weight: "these are the odds at the cut; the probability is odds / (1 + odds)",
+        },
+    ]
+    rights = odds / (weight + odds), weight / (weight + 1)
+    misses = []
+    for name, given, right, others in zip(("without the weight", "cut"), answer, rights, near, strict=True):
+        others |= {100 * right: "this is in percent; write it as a number from 0 to 1"}
+        if why := _miss(given, right, others, "write p as odds, p / (1 - p), and divide by the weight"):
+            misses.append(f"{name}, {given:.4g}: {why}.")
+    if misses:
+        raise _NotYet("\n  ".join(misses))
+    return f"{rights[0]:.3f}, and from {rights[1]:.3g} on a yes is the more likely answer: {said:.3g} is below that."

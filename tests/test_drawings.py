@@ -21,12 +21,26 @@ WEIGHTS = np.where(MASK[1], 1 / 3, 0) * np.ones((5, 1))
 SIDE = np.array(["train", "train", "validation", "train", "validation", "validation", "train", "train"])
 GROUPS = np.array([7, 7, 3, 3, 5, 5, 1, 2])
 SHARES = pd.DataFrame({"train": [0.5, 0.2], "validation": [0.4, 0.3]}, index=["drama", "comedy"])
+CELLS = np.array([[0.1, 0.3], [0.5, 0.2], [0.9, np.nan], [0.4, 1.1]])
+LONGEST = {"theirs": [9, 7, 2], "ours": [2, 9, 7]}
+SEEDS = pd.DataFrame(
+    [(d, r, s, e, e + s, 10 * e) for d in "ab" for r in ("mine", "yours") for s in (1, 3) for e in (1, 2, 3)],
+    columns=["dataset", "recipe", "seed", "epoch", "loss", "F1"],
+)
+WEIGHTINGS = pd.DataFrame(
+    [(d, w, s, k + s, k) for d in "ab" for k, w in enumerate(("none", "full", "focal")) for s in (1, 3)],
+    columns=["dataset", "weighting", "seed", "AP", "F1"],
+).set_index(["dataset", "weighting", "seed"])
 
 CASES = {
     "text_to_probabilities": (["Two heists", "Quiet"], PIECES, IDS, MASK, 384, NAMES),
     "padding": (LENGTHS, 3, 32),
     "encoder": (PIECES[1], MASK[1], WEIGHTS, 6),
     "split": (SIDE, GROUPS, SHARES, "random"),
+    "accumulation": (CELLS, 2),
+    "batch_order": (LONGEST,),
+    "epoch_curves": (SEEDS, ["loss", "F1"]),
+    "weightings": (WEIGHTINGS,),
 }
 
 
@@ -38,7 +52,7 @@ def no_figure_stays():
 
 def draw(name, *args, **more):
     """The axes that a drawing returns, as a list."""
-    return np.atleast_1d(getattr(drawings, name)(*(args or CASES[name]), **more)).tolist()
+    return np.ravel(getattr(drawings, name)(*(args or CASES[name]), **more)).tolist()
 
 
 def tiles(ax):
@@ -169,6 +183,52 @@ def test_shares_of_a_split_are_those_given():
     low, high = ax.get_xlim()
     assert low == 0
     assert high > 0.5
+
+
+def test_accumulation_adds_means_and_sums():
+    found = words(draw("accumulation")[0])
+    assert "3.5 / 7 = 0.50" in found
+    assert [word for word in found if "/ 4" in word or "/ 3" in word] == ["1.1 / 4 = 0.28", "2.4 / 3 = 0.80"]
+    assert [word for word in found if "added" in word] == ["added: 1.08", "added: 0.50"]
+    assert len(coloured(draw("accumulation")[0], GREY)) == 3, "the unknown cell, in each of the three"
+
+
+def test_accumulation_marks_the_way_that_is_wrong():
+    assert len(coloured(draw("accumulation")[0], ORANGE)) == 1
+    assert len(coloured(draw("accumulation", CELLS, 1)[0], ORANGE)) == 1
+    found = words(draw("accumulation", CELLS, 1)[0])
+    assert {"0.4 / 2 = 0.20", "3.1 / 5 = 0.62", "added: 0.82", "added: 0.50"} <= set(found)
+
+
+def test_batches_stand_in_their_order():
+    for ax, (name, tokens) in zip(draw("batch_order"), LONGEST.items(), strict=True):
+        assert ax.patches[0].get_data().values.tolist() == tokens
+        assert ax.get_title(loc="left") == name
+    assert len({ax.get_ylim() for ax in draw("batch_order")}) == 1
+
+
+def test_epoch_curves_are_means_over_seeds_and_bands_their_sd():
+    axes = draw("epoch_curves")
+    assert len(axes) == 4
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes[0].lines}
+    assert lines == dict.fromkeys(("mine", "yours"), [[1, 3], [2, 4], [3, 5]])
+    band = axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((3 - np.sqrt(2), 5 + np.sqrt(2)))
+    assert axes[1].lines[0].get_ydata().tolist() == [10, 20, 30]
+    assert [ax.get_title(loc="left") for ax in axes] == ["loss", "F1", "", ""]
+    assert [ax.get_ylabel() for ax in axes] == ["a", "", "b", ""]
+
+
+def test_weightings_are_means_over_seeds_in_their_order():
+    axes = draw("weightings")
+    assert [ax.get_title(loc="left") for ax in axes] == ["AP", "F1", "", ""]
+    for ax in axes[::2]:
+        (bars,) = ax.containers
+        assert bars[0].get_xydata().tolist() == [[2, 0], [3, 1], [4, 2]]
+        (segments,) = bars[2]
+        assert [end - start for (start, _), (end, _) in segments.get_segments()] == pytest.approx([2 * np.sqrt(2)] * 3)
+        assert ax.lines[0].get_xdata() == [2, 2], "where no weights are"
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "full", "focal"]
 
 
 # How it looks ---------------------------------------------------------------------------------------------------------

@@ -90,6 +90,10 @@ def hear(capsys):
         (exercises.first_losses, "log 2", "takes two numbers"),
         (exercises.which_check, ["shapes"] * 4, "takes a word for each loss"),
         (exercises.which_check, {"A": 1}, "takes a word for each loss"),
+        (exercises.weight_of_a_label, 49, "takes three numbers"),
+        (exercises.two_parts, [2.4, 0.8, 1.2], "takes a number for each"),
+        (exercises.two_parts, {"A": "2.4, 0.8"}, "takes a number for each"),
+        (exercises.without_the_weight, 0.43, "takes two numbers"),
         (exercises.defended, ([0.1] * 3, [0.2] * 3), "takes two lists of three scores and a word"),
         (exercises.defended, ("abc", [0.2] * 3, "helps"), "takes two lists of three scores and a word"),
     ],
@@ -315,3 +319,87 @@ def test_a_verdict_that_the_scores_bear_out_is_right_whatever_it_is(hear):
     heard = hear(exercises.defended, (without, [0.83, 0.80, 0.80], "not clear"))
     assert heard.startswith("Right: not clear")
     assert "Zero is in it, so three seeds can't tell" in heard
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((50, 25, 0.338), ["pos_weight, 50: this is n / n_pos"]),
+        ((0.0204, 25, 0.338), ["pos_weight, 0.0204: this is n_pos / n_neg"]),
+        ((7, 25, 0.338), ["pos_weight, 7: this is the square root"]),
+        (
+            (25, 49, 0.338),
+            ['pos_weight, 25: this is the weight of "balanced"', '"balanced", 49: this is n_neg / n_pos'],
+        ),
+        ((49, 50, 0.338), ['"balanced", 50: this is n / n_pos; the two classes']),
+        ((49, 0.51, 0.338), ['"balanced", 0.51: this is the weight of the negatives']),
+        ((49, 25, 0.02), ["probability, 0.02: this is the share"]),
+        ((49, 25, 0.5), ["probability, 0.5: one half is what full balance"]),
+        ((49, 25, 0.51), ["probability, 0.51: these are the odds"]),
+        ((49, 25, 0.0008), ["probability, 0.0008: the weight goes the other way"]),
+        ((float("nan"), 3, 0.9), ["pos_weight, nan: count", '"balanced", 3: count', "probability, 0.9: count"]),
+        ((49, 25), ["it takes three numbers"]),
+    ],
+)
+def test_weight_of_a_label(answer, words, hear):
+    heard = hear(exercises.weight_of_a_label, answer, 30, 1500)
+    assert heard.startswith("Not yet: ")
+    assert all(part in heard for part in words), heard
+    assert heard.count("\n") == len(words)
+    right = hear(exercises.weight_of_a_label, (49, 25, 0.34), 30, 1500)
+    assert right.startswith('Right: 49 balances, "balanced" is 25, and with that a model that knows nothing says 0.338')
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"A": 0.8}, "A, 0.8: this is the mean of the whole batch"),
+        ({"A": 1.2}, "A, 1.2: this is what C gives"),
+        ({"A": 2.0}, "A, 2: this is one part alone"),
+        ({"B": 0.3}, "B, 0.3: this is one part alone"),
+        ({"B": 3.2}, "B, 3.2: this is the sum of all cells"),
+        ({"B": 0.4}, "B, 0.4: this is divided by the number of parts"),
+        ({"C": 2.4}, "C, 2.4: this is what A gives"),
+        ({"C": 7}, "C, 7: take each part by itself"),
+        ({"C": float("nan")}, "C, nan: take each part by itself"),
+    ],
+)
+def test_two_parts(wrong, words, hear):
+    parts, ways, totals = (given("04", name) for name in ("parts", "ways", "totals"))
+    heard = hear(exercises.two_parts, totals | wrong, parts, ways)
+    assert heard.startswith(f"Not yet: {words}"), heard
+    assert heard.count("\n") == 1
+
+
+def test_two_parts_names_the_way_that_is_exact(hear):
+    parts, ways, totals = (given("04", name) for name in ("parts", "ways", "totals"))
+    heard = hear(exercises.two_parts, totals, parts, ways)
+    assert heard == "Right: the whole batch's mean is 0.8, and so is B; A gives 2.4, C gives 1.2.\n"
+    assert "a number for each of A, B, C" in hear(exercises.two_parts, {"A": 2.4}, parts, ways)
+    equal = hear(exercises.two_parts, {"a ": 2.4, "b": 1.2, "c": 1.2}, [[0.2, 1.0], [2.0, 1.6]], ways)
+    assert equal.startswith("Right: the whole batch's mean is 1.2, and so is B and C; A gives 2.4")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((0.1875, 0.8), ["without the weight, 0.1875: the weight multiplies the odds"]),
+        ((0.923, 0.8), ["without the weight, 0.923: this puts the weight in once more"]),
+        ((0.25, 0.8), ["without the weight, 0.25: this is the probability of a no"]),
+        ((0.43, 0.5), ["cut, 0.5: this is the cut without the weight"]),
+        ((0.43, 0.2), ["cut, 0.2: this is the probability of a no there"]),
+        ((0.43, 0.667), ["cut, 0.667: the weight was given as it is"]),
+        ((0.43, 0.25), ["cut, 0.25: even odds have become w to 1"]),
+        ((0.43, 4), ["cut, 4: these are the odds at the cut"]),
+        ((42.9, 80), ["without the weight, 42.9: this is in percent", "cut, 80: this is in percent"]),
+        ((0.1, float("nan")), ["without the weight, 0.1: write p as odds", "cut, nan: write p as odds"]),
+        ((0.43,), ["it takes two numbers"]),
+    ],
+)
+def test_without_the_weight(answer, words, hear):
+    weight, said = given("04", "weight"), given("04", "said")
+    heard = hear(exercises.without_the_weight, answer, weight, said)
+    assert heard.startswith("Not yet: ")
+    assert all(part in heard for part in words), heard
+    assert heard.count("\n") == len(words)
+    assert hear(exercises.without_the_weight, (0.43, 0.8), weight, said).startswith("Right: 0.429, and from 0.8 on")
