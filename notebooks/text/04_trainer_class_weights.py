@@ -67,7 +67,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
@@ -78,7 +77,7 @@ from helpers.data import label_matrix
 from helpers.labels import count_positives, known, label_shares
 from helpers.metrics import compare, decision_scores, differences, macro_average_precision, per_label_table
 from helpers.models import to_probabilities
-from helpers.notebooks import benchmark_results, expect, show_error
+from helpers.notebooks import expect, show_error
 from helpers.runtime import start_run
 from helpers.tokenization import MultiLabelCollator, share_cut, tokenize_splits
 from helpers.trainer import save_results
@@ -242,7 +241,7 @@ plots.rarest(weights, n_pos).round(1)
 # %% [markdown]
 # "Balanced" weighs *both* classes, so that the mean weight is 1; as `pos_weight`, with negatives at 1, it is about half of what balances a rare label. It is a slip. (For a label on no text there is no such weight at all, and the copied code stops with an IndexError.)
 #
-# Full balance is often too much of a good thing: one mislabelled positive then outweighs many right negatives. The square root, half-way on a log scale, is what we train with; a cap keeps a label with hardly any positives from taking over. What each of them brings was measured, and stands below.
+# With full balance one mislabelled positive outweighs many right negatives. The square root, half-way on a log scale, is what we train with; a cap keeps a label with hardly any positives from taking over. What a weight does to the answers stands below; whether the square root ranks better than no weights or than full balance was not measured over seeds on the comments.
 
 # %%
 pos_weight = pos_weights(y_train, run.label_names)
@@ -480,7 +479,7 @@ best = log["eval_macro_ap"].fillna(-1).idxmax()
 print(f"best epoch: {best:.0f} of {settings.epochs}, macro-AP {log.loc[best, 'eval_macro_ap']:.3f}")
 
 # %% [markdown]
-# On the built-in comments the validation loss turns upwards in the last epoch, while macro-AP still gains: probabilities get worse, and the order better. Is that a contradiction, and would more epochs be better? The next section has figures.
+# On the built-in comments the validation loss turns upwards in the last epoch, while macro-AP still gains: probabilities get worse, and the order better. Is that a contradiction? The loss asks for good probabilities, macro-AP for the right order only, and a model that is surer than it should be may still order well.
 #
 # `save_results` stores what the next notebooks need: the validation probabilities, the scores, and the model folder with its tokenizer and the thresholds that notebook 5 explains. Before it saves, it makes sure that row *i* of the prediction is row *i* of the data. (Nothing is uploaded. After `hf auth login`, `model.push_to_hub("your-name/model")` on the loaded folder would do that.)
 
@@ -490,36 +489,10 @@ predictions = {"fine-tuned": save_results(run, trainer, tokenizer, seconds["fine
 checkpoints.cleanup()
 
 # %% [markdown]
-# ## Twelve epochs
-# The course's recipe, and all layers trained at one small rate as in the copied notebook, each for twelve epochs, on the built-in comments and on 2,000 rows of GoEmotions. The validation loss will turn somewhere. Will macro-AP and F1 turn in the same epoch?
+# ## Too many epochs
+# From the epoch on in which validation loss turns upwards, a model is surer of its answers than it is right: it has begun to learn the training texts by heart, which is called **overfitting**. Which epoch is best depends on what you need: probabilities that keep their word, a good order, or decisions at 0.5. The course keeps the epoch by macro-AP, and mends probabilities and cuts afterwards.
 #
-# Measured for the course on these two sets (`benchmarks/overfitting.py`), not on your data:
-
-# %%
-overfitting = benchmark_results("overfitting")
-print(overfitting["date"].iloc[0], "|", overfitting["machine"].iloc[0])
-columns = ["training loss", "validation loss", "macro-AP", "F1 macro"]
-axes = drawings.epoch_curves(overfitting, columns)
-
-# %% [markdown]
-# Epochs with the lowest validation loss, and with the highest of each score, on the mean over seeds:
-
-# %% tags=["nbval-check-output"]
-mean = overfitting.groupby(["dataset", "recipe", "epoch"], sort=False)[columns].mean()
-turned = mean.assign(**{"validation loss": -mean["validation loss"]})[columns[1:]]
-turned.groupby(["dataset", "recipe"], sort=False).agg(lambda scores: scores.idxmax()[2])
-
-# %% [markdown]
-# Read the figure from the left:
-# - **Training loss** falls to the end in every panel, as it must.
-# - **Validation loss** turns: on the comments in epoch TODO(number) with the course's recipe and in epoch TODO(number) with all layers, on GoEmotions in TODO(number) and TODO(number). From there on the model is surer of its answers than it is right: **overfitting**.
-# - **Macro-AP** has its highest mean in epoch TODO(number) and TODO(number) on the comments, TODO(number) and TODO(number) on GoEmotions, and ends TODO(number) to TODO(number) below it. It asks for the order only, and a model that is too sure may still order well.
-# - **F1 at 0.5** TODO(check) goes on for longest: highest in epoch TODO(number), TODO(number), TODO(number) and TODO(number). As the model grows surer, its probabilities move away from 0.5, and fewer texts lie near the cut.
-#
-# TODO(check) So the three disagree about the best epoch, and which is right depends on what you need: probabilities that keep their word, a good order, or decisions at 0.5. The course keeps the epoch by macro-AP, and mends probabilities and cuts afterwards.
-#
-# ### The copied notebook's own table
-# Its ten epochs, as it prints them: bert-base, some 128,000 training comments, "balanced" weights, the best epoch chosen by F1 at 0.5. (Its F1 is a mean over seven columns, a seventh being "no label". It is other data and another model, so these are context and nothing to compare with.)
+# The copied notebook trains for ten epochs. What became of it? Its table, as printed: bert-base, some 128,000 training comments, "balanced" weights, the best epoch chosen by F1 at 0.5. (Its F1 is a mean over seven columns, a seventh being "no label". It is other data and another model, so these are context and nothing to compare with.)
 
 # %%
 copied = pd.DataFrame(index=pd.RangeIndex(1, 11, name="epoch"))
@@ -572,51 +545,7 @@ _ = ax.set(title="The best constant answer", xlabel="share of the label", ylabel
 # %% [markdown]
 # Without weights it is the share. Full balance answers one half to every label, however rare: a model that knows nothing says "perhaps" to a threat in one of a hundred texts. "Balanced" ends at one third for rare labels, and so is nearer to full balance than to none. The square root is between: a label on 5% of the texts gets 19%.
 #
-# ## What it brings
-# Six ways to weigh, five seeds each, the same recipe: no weights, square root, full, "balanced", and two losses that weigh by the probability and not by the label. With $p$ for the probability:
-# - **focal loss** (Lin et al., 2017, [arXiv:1708.02002](https://arxiv.org/abs/1708.02002)): a yes costs $-(1-p)^{\gamma} \log p$, a no $-p^{\gamma} \log(1-p)$, so that what is nearly right counts little;
-# - **asymmetric loss** (Ridnik et al., 2021, [arXiv:2009.14119](https://arxiv.org/abs/2009.14119)): the same with an exponent of its own for each, larger for a no, whose $p$ is first lowered to $\max(p - m, 0)$.
-#
-# Scores are on test, by which nothing was chosen; cuts were tuned on validation. Measured for the course on the built-in comments and on 2,000 rows of GoEmotions (`benchmarks/weighting.py`), not on your data:
-
-# %%
-weighting = benchmark_results("weighting")
-print(weighting["date"].iloc[0], "|", weighting["machine"].iloc[0])
-test = weighting[(weighting["split"] == "test") & (weighting["positives"] >= 10)]
-by_seed = test.groupby(["dataset", "weighting", "seed"], sort=False)
-scores = by_seed[["AP", "F1 at 0.5", "tuned F1"]].mean()
-rare = test[test["true share"] < 0.05].groupby(["dataset", "weighting", "seed"], sort=False)
-times = (rare["mean probability"].mean() / rare["true share"].mean()).rename("probability / share")
-
-# %% [markdown]
-# The first three are means over labels. The fourth is the mean probability of the labels under 5%, divided by their share: 1 would be right.
-
-# %%
-axes = drawings.weightings(scores.join(times))
-
-# %% [markdown]
-# Points are means over five seeds, bars their standard deviation, dashed is no weights. Against no weights, seed by seed, with the half-width of the 95% interval (Student's t). Where the interval holds 0, five seeds can't tell:
-
-
-# %% tags=["nbval-check-output"]
-def verdict(gains):
-    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std() / np.sqrt(len(gains))
-    word = "helps" if gains.mean() > half else "harms" if gains.mean() < -half else "can't be told"
-    return f"{gains.mean():+.3f} ± {half:.3f} {word}"
-
-
-others = scores.drop(index="none", level="weighting")
-none = scores.xs("none", level="weighting").reindex(others.index.droplevel("weighting"))
-(others - none.to_numpy()).groupby(["dataset", "weighting"], sort=False).agg(verdict)
-
-# %% [markdown]
-# - **The order of texts (AP)**: on the comments the square root brings TODO(number), full balance TODO(number); on GoEmotions TODO(number) and TODO(number). TODO(verdicts: helps / harms / can't be told, by the table).
-# - **F1 at 0.5**: TODO(number) for the square root, TODO(number) for full balance on the comments; TODO(number) and TODO(number) on GoEmotions. A weight lifts probabilities over the cut, so a gain here needs no better order.
-# - **F1 at tuned cuts**: TODO(number), TODO(number); TODO(number), TODO(number). Where the cut is chosen, TODO(what is left of the gain).
-# - **Focal and asymmetric loss**: TODO(number, verdicts).
-# - **Probabilities**: of rare labels, without weights TODO(number) times their share, with the square root TODO(number), with full balance TODO(number) times.
-#
-# If nothing helped at all, one such interval in twenty would still clear 0.
+# Which weight is best for the score is another question, and one training can't answer it. Over five seeds of the built-in film plots, where no label is rare, a gain of the square root can't be told from none ([A1](appendix/A1_what_a_recipe_buys.ipynb)).
 #
 # ## Weights undone
 # Since the weight multiplies the odds, dividing by it gives them back. With $p$ for what the weighted model says:
@@ -633,7 +562,7 @@ means = pd.DataFrame(means, index=run.label_names)
 plots.commonest(means, count_positives(y_train)).map("{:.1%}".format)
 
 # %% [markdown]
-# TODO(check) On the built-in comments most means as trained lie near the shares already, although the weights there are 1.9 to 4.5; undone, most come out too low. So the formula does not describe this model as a whole. A weight lifts the answer where the model is in doubt. Where it is sure, near 0 or 1, odds that are four times as high make little difference; and a model that has begun to memorise may be sure more often than it should be, here of a no. The two pull in opposite directions.
+# On the built-in comments most means as trained lie near the shares already, although the weights there are 1.9 to 4.5; undone, most come out too low. So the formula does not describe this model as a whole. A weight lifts the answer where the model is in doubt. Where it is sure, near 0 or 1, odds that are four times as high make little difference; and a model that has begun to memorise may be sure more often than it should be, here of a no. The two pull in opposite directions.
 #
 # Two scores of a probability, both the lower the better: the **Brier score**, the mean square of the distance to the answer, 0 or 1, and the **log loss**, which is the unweighted loss of notebook 3. Before and after:
 
@@ -649,18 +578,7 @@ answers = {"label prior": prior, "as trained": y_prob, "undone": undone}
 pd.DataFrame({name: of_probabilities(y_valid, p) for name, p in answers.items()}).T.round(4)
 
 # %% [markdown]
-# TODO(check) On the built-in comments both are far better than the label prior, and undoing helps little: the Brier score hardly moves, and the log loss gets worse. It takes out the whole weight, of which the means above show little; and a yes that the model took for unlikely becomes less likely still, which the log loss punishes most. So measure before you correct.
-#
-# And over five seeds, on test, means over labels, for the three weightings that can be undone:
-
-# %% tags=["nbval-check-output"]
-columns = ["Brier", "Brier undone", "log loss", "log loss undone"]
-test.groupby(["dataset", "weighting"], sort=False)[columns].mean().drop(
-    ["focal", "asymmetric"], level=1
-).round(4)
-
-# %% [markdown]
-# On the comments, undoing brings the Brier score of full balance from TODO(number) to TODO(number), where no weights have TODO(number), and its log loss from TODO(number) to TODO(number), beside TODO(number). On GoEmotions TODO(number) to TODO(number), beside TODO(number). TODO(what holds for the square root.)
+# On the built-in comments both are far better than the label prior, and undoing helps little: the Brier score hardly moves, and the log loss gets worse. It takes out the whole weight, of which the means above show little; and a yes that the model took for unlikely becomes less likely still, which the log loss punishes most. So measure before you correct.
 #
 # A weight is the same for all texts of a label, so their order stays, and with it AP. What changes is what 0.5 means: where the formula holds, it is again "one in two" after undoing. A cut at 0.5 there is a cut at $w / (w + 1)$ before. That is the cut for as few wrong cells as possible; for the best F1 on a rare label the place is another, and lower:
 
