@@ -34,11 +34,6 @@ def _panels(widths, height):
     return plt.subplots(1, len(widths), width_ratios=widths, **size)[1]
 
 
-def _grid(rows, columns, **shared):
-    """Axes in rows, a row some two inches high."""
-    size = {"figsize": (WIDTH, 0.5 + 2 * rows), "facecolor": "white", "layout": "constrained"}
-    return plt.subplots(rows, columns, **shared, **size)[1]
-
 
 def _frame(ax, title, xlabel=""):
     ax.set_facecolor("white")
@@ -322,69 +317,4 @@ def batch_order(longest, axes=None):
         _frame(ax, name, "batch")
         ax.set_ylim(0, 1.05 * max(map(max, longest.values())))
     axes[0].set_ylabel("tokens of its longest text", fontsize=9, color=INK)
-    return axes
-
-
-def epoch_curves(results, columns, axes=None):
-    """Training seen over its epochs: a row of panels a data set, a panel a column, a line a recipe.
-
-    Parameters
-    ----------
-    results : pandas.DataFrame
-        With the columns dataset, recipe (two of them), epoch and those asked for; a row a seed. Lines are means over
-        seeds, bands one standard deviation.
-    columns : list of str
-    axes : array of matplotlib.axes.Axes of shape (n_datasets, n_columns), optional
-    """
-    datasets = results["dataset"].unique()
-    if axes is None:
-        axes = _grid(len(datasets), len(columns), sharex=True)
-    axes = np.reshape(axes, (len(datasets), len(columns)))
-    for (i, k), ax in np.ndenumerate(axes):
-        rows = results[results["dataset"] == datasets[i]]
-        for (name, own), colour, style in zip(
-            rows.groupby("recipe", sort=False), (BLUE, ORANGE), ("-", "--"), strict=False
-        ):
-            by_epoch = own.groupby("epoch")[columns[k]]
-            mean, sd = by_epoch.mean(), by_epoch.std().fillna(0)
-            ax.plot(mean, style, color=colour, label=name)
-            ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.25, linewidth=0)
-        _frame(ax, columns[k] if i == 0 else "", "epoch" if i == len(axes) - 1 else "")
-        ax.grid(True, axis="y", color=PALE)
-        if k == 0:
-            ax.set_ylabel(datasets[i], fontsize=9, color=INK)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    axes[0, 0].figure.legend(
-        handles, names, loc="outside upper center", ncol=2, frameon=False, fontsize=9, labelcolor=INK
-    )
-    return axes
-
-
-def weightings(scores, axes=None):
-    """What several weightings reach: a row of panels a data set, a panel a score, a row in it a weighting.
-
-    Points are means over seeds, bars one standard deviation; the dashed line is the first weighting's mean.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        A column a score; indexed by dataset, weighting and seed.
-    axes : array of matplotlib.axes.Axes of shape (n_datasets, n_scores), optional
-    """
-    datasets, names = scores.index.unique("dataset"), scores.index.unique("weighting")
-    if axes is None:
-        axes = _grid(len(datasets), scores.shape[1], sharey=True)
-    axes = np.reshape(axes, (len(datasets), scores.shape[1]))
-    for (i, k), ax in np.ndenumerate(axes):
-        by = scores.xs(datasets[i], level="dataset").iloc[:, k].groupby("weighting")
-        mean, sd = by.mean()[names], by.std()[names].fillna(0)
-        ax.axvline(mean.iloc[0], color=GREY, linestyle="--", linewidth=1)
-        ax.errorbar(mean, range(len(names)), xerr=sd, fmt="oD"[i % 2], color=(BLUE, ORANGE)[i % 2], capsize=3)
-        _frame(ax, scores.columns[k] if i == 0 else "")
-        ax.grid(True, axis="x", color=PALE)
-        ax.locator_params(axis="x", nbins=4)
-        ax.set_yticks(range(len(names)), names)
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        if k == 0:
-            ax.set_ylabel(datasets[i], fontsize=9, color=INK)
     return axes

@@ -23,14 +23,6 @@ GROUPS = np.array([7, 7, 3, 3, 5, 5, 1, 2])
 SHARES = pd.DataFrame({"train": [0.5, 0.2], "validation": [0.4, 0.3]}, index=["drama", "comedy"])
 CELLS = np.array([[0.1, 0.3], [0.5, 0.2], [0.9, np.nan], [0.4, 1.1]])
 LONGEST = {"theirs": [9, 7, 2], "ours": [2, 9, 7]}
-SEEDS = pd.DataFrame(
-    [(d, r, s, e, e + s, 10 * e) for d in "ab" for r in ("mine", "yours") for s in (1, 3) for e in (1, 2, 3)],
-    columns=["dataset", "recipe", "seed", "epoch", "loss", "F1"],
-)
-WEIGHTINGS = pd.DataFrame(
-    [(d, w, s, k + s, k) for d in "ab" for k, w in enumerate(("none", "full", "focal")) for s in (1, 3)],
-    columns=["dataset", "weighting", "seed", "AP", "F1"],
-).set_index(["dataset", "weighting", "seed"])
 
 CASES = {
     "text_to_probabilities": (["Two heists", "Quiet"], PIECES, IDS, MASK, 384, NAMES),
@@ -39,8 +31,6 @@ CASES = {
     "split": (SIDE, GROUPS, SHARES, "random"),
     "accumulation": (CELLS, 2),
     "batch_order": (LONGEST,),
-    "epoch_curves": (SEEDS, ["loss", "F1"]),
-    "weightings": (WEIGHTINGS,),
 }
 
 
@@ -205,30 +195,6 @@ def test_batches_stand_in_their_order():
         assert ax.patches[0].get_data().values.tolist() == tokens
         assert ax.get_title(loc="left") == name
     assert len({ax.get_ylim() for ax in draw("batch_order")}) == 1
-
-
-def test_epoch_curves_are_means_over_seeds_and_bands_their_sd():
-    axes = draw("epoch_curves")
-    assert len(axes) == 4
-    lines = {line.get_label(): line.get_xydata().tolist() for line in axes[0].lines}
-    assert lines == dict.fromkeys(("mine", "yours"), [[1, 3], [2, 4], [3, 5]])
-    band = axes[0].collections[0].get_paths()[0].vertices[:, 1]
-    assert (band.min(), band.max()) == pytest.approx((3 - np.sqrt(2), 5 + np.sqrt(2)))
-    assert axes[1].lines[0].get_ydata().tolist() == [10, 20, 30]
-    assert [ax.get_title(loc="left") for ax in axes] == ["loss", "F1", "", ""]
-    assert [ax.get_ylabel() for ax in axes] == ["a", "", "b", ""]
-
-
-def test_weightings_are_means_over_seeds_in_their_order():
-    axes = draw("weightings")
-    assert [ax.get_title(loc="left") for ax in axes] == ["AP", "F1", "", ""]
-    for ax in axes[::2]:
-        (bars,) = ax.containers
-        assert bars[0].get_xydata().tolist() == [[2, 0], [3, 1], [4, 2]]
-        (segments,) = bars[2]
-        assert [end - start for (start, _), (end, _) in segments.get_segments()] == pytest.approx([2 * np.sqrt(2)] * 3)
-        assert ax.lines[0].get_xdata() == [2, 2], "where no weights are"
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "full", "focal"]
 
 
 # How it looks ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
-# **Time:** under half a minute on the built-in data, on a laptop; up to a minute for 2,500 texts of your own. No GPU is used.
+# **Time:** about half a minute on the built-in data, on a laptop with two CPU cores; up to a minute for 2,500 texts of your own. No GPU is used.
 
 # %% [markdown]
 # ## Set-up
@@ -301,7 +301,7 @@ print(f"commonest: {counts.idxmax()} ({counts.max()}), rarest: {counts.idxmin()}
 print(f"ratio {counts.max() / max(counts.min(), 1):.1f}")
 
 # %% [markdown]
-# A ratio near 1 means that the labels have about as many examples to learn from. Where it is large, notebooks 4 and 5 have what may help the rare ones: weights and thresholds. What is rare in train is rarer still in validation, and a recall that rests on five texts moves by a fifth with each.
+# A ratio near 1 means that the labels have about as many examples to learn from. Where it is large, which is called **imbalance**, notebooks 4 and 5 have what may help the rare ones: weights and thresholds. What is rare in train is rarer still in validation, and a recall that rests on five texts moves by a fifth with each.
 #
 # Labels also come together. The matrix product counts, for each two labels, the texts that have both, and on the diagonal those that have the one. Each row is divided by its diagonal (of many labels we take the 20 commonest):
 

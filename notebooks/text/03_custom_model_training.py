@@ -11,7 +11,7 @@
 # - write a training loop in eight lines, and give a reason for schedule, two rates, clipping, half precision and accumulation;
 # - read a training log and single predictions, and save the model as the library's.
 #
-# **Time:** about one minute on the built-in data, on a laptop with two CPU cores. With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to three minutes, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
+# **Time:** about one minute on the built-in data, on two CPU cores that compute in bf16, and up to three and a half where they only have fp32 (`print(run)` below says which). With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to three minutes, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 

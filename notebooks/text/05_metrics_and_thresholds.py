@@ -11,7 +11,7 @@
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
-# **Time:** about a minute on a laptop with two CPU cores, also for 2,500 texts of your own; and the time of notebook 4, if that has not run yet. On a GPU: not measured.
+# **Time:** about a minute on two CPU cores, two where they only have fp32, also for 2,500 texts of your own; and the time of notebook 4, if that has not run yet. On a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up

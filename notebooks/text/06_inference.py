@@ -11,7 +11,7 @@
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
-# **Time:** half a minute, and the time of notebook 4, if that has not run yet. On a GPU: not measured.
+# **Time:** half a minute, three quarters where the CPU only has fp32, and the time of notebook 4, if that has not run yet. On a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up
@@ -368,7 +368,7 @@ else:
 result
 
 # %% [markdown]
-# Where an interval holds 0, these texts can't tell. On the built-in comments 49 texts and four labels stand behind each line. That is about enough to see that it helps to read on; for a choice between max and mean it is too little.
+# Where an interval holds 0, these texts can't tell. On the built-in comments 49 texts and four labels stand behind each line. That is little, and it is one training: an interval that clears 0 by a few thousandths settles nothing, and for a choice between max and mean there are not enough texts.
 
 # %% [markdown]
 # ### A second look, at texts made for it

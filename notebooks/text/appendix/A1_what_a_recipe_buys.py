@@ -14,7 +14,7 @@
 # - read the mean of all tokens through a layer that the library loads;
 # - find out where the seconds of a training go.
 #
-# **Time:** half a minute on the built-in data, on a laptop with two CPU cores: the live speed ladder. The tables are read from files.
+# **Time:** half a minute to three quarters on the built-in data, on a laptop with two CPU cores: the live speed ladder. The tables are read from files.
 
 # %% [markdown]
 # ## Set-up
