@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 import torch
 from common import save_results
-from transformers import get_constant_schedule, get_linear_schedule_with_warmup
+from torch.utils.data import RandomSampler
+from transformers import get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers import models, runtime, trainer, training
@@ -45,20 +46,21 @@ class Recipe:
     rate: float = 1e-5
     epochs: int = 1
     batch_size: int = 8
-    schedule: bool = False
+    warm_up: bool = False
+    decay: bool = False
     head_rate: float = 1
     weight_decay: float = 0.0
     clip: bool = False
     power: float = 0.0
     freeze: bool = False
     mean_pooling: bool = False
-    shuffled: bool = True  # False: batches of similar length run from long texts to short ones
+    order: str = "shuffled"  # of batches of similar length; "long to short", or "mixed": lengths as they come
 
 
 STEPS = {
     "article's recipe": {},
     "3 epochs, rate 3e-4, batches of 16": {"epochs": 3, "rate": 3e-4, "batch_size": 16},
-    "+ warm-up and decay": {"schedule": True},
+    "+ warm-up and decay": {"warm_up": True, "decay": True},
     "+ head at 10x the rate": {"head_rate": 10},
     "+ weight decay, matrices only": {"weight_decay": 0.01},
     "+ clipped gradients": {"clip": True},
@@ -68,6 +70,11 @@ STEPS = {
 }
 FIRST_TOKEN, COURSE = list(STEPS)[-2:]
 LONG_TO_SHORT = ", batches from long to short"
+SAMPLERS = {
+    "shuffled": training.ShuffledLengthGroupedSampler,
+    "long to short": LengthGroupedSampler,
+    "mixed": lambda batch_size, lengths, generator: RandomSampler(lengths, generator=generator),
+}
 
 
 def ladder():
@@ -91,15 +98,15 @@ def prepare(recipe, run, splits, seed):
         training.freeze_lower_layers(model)
     if recipe.mean_pooling:
         models.add_mean_pooling(model)
-    sampler = training.ShuffledLengthGroupedSampler if recipe.shuffled else LengthGroupedSampler
-    loader = training.make_loader(splits["train"], tokenizer, settings, train=True, sampler=sampler)
+    loader = training.make_loader(splits["train"], tokenizer, settings, train=True, sampler=SAMPLERS[recipe.order])
     groups = training.parameter_groups(model, recipe.rate, recipe.weight_decay, recipe.head_rate)
     optimizer = torch.optim.AdamW(groups, fused=True)
     steps = len(loader) * recipe.epochs
+    warm_up = ceil(0.1 * steps) if recipe.warm_up else 0
     scheduler = (
-        get_linear_schedule_with_warmup(optimizer, ceil(0.1 * steps), steps)
-        if recipe.schedule
-        else get_constant_schedule(optimizer)
+        get_linear_schedule_with_warmup(optimizer, warm_up, steps)
+        if recipe.decay
+        else get_constant_schedule_with_warmup(optimizer, warm_up)
     )
     pos_weight = training.pos_weights(y_train, power=recipe.power).to(run.compute.device)  # power 0: all 1
     options = {} if recipe.clip else {"max_norm": float("inf")}
@@ -264,7 +271,7 @@ def main(goemotions=None):
             table += trainer_rows(name, run, splits)
             if name == "movies":
                 for step in ("+ head at 10x the rate", FIRST_TOKEN):
-                    recipe = replace(recipes[step], shuffled=False)
+                    recipe = replace(recipes[step], order="long to short")
                     table += trained_rows(name, step + LONG_TO_SHORT, recipe, run, splits, ["validation"])
             save_results("recipes", pd.DataFrame(table))
 

@@ -34,7 +34,6 @@ def _panels(widths, height):
     return plt.subplots(1, len(widths), width_ratios=widths, **size)[1]
 
 
-
 def _frame(ax, title, xlabel=""):
     ax.set_facecolor("white")
     ax.set_title(title, fontsize=10, color=INK, loc="left", fontweight="bold")

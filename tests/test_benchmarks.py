@@ -60,7 +60,7 @@ def test_each_step_of_the_ladder_changes_one_thing(benchmark):
         sum(a != b for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
         for one, other in zip(steps, steps[1:], strict=False)
     ]
-    assert changed == [3, 1, 1, 1, 1, 1, 1, 1]
+    assert changed == [3, 2, 1, 1, 1, 1, 1, 1]
 
 
 def test_every_rung_trains(benchmark, small_run):
@@ -109,6 +109,44 @@ def test_the_trainer_is_measured_beside_the_loop_and_beside_the_copied_settings(
     rows = measured.padded(small_run.splits["train"], tokenizer, 32)
     assert {len(ids) for ids in rows["input_ids"]} == {32}
     assert min(sum(mask) for mask in rows["attention_mask"]) < 32
+
+
+def test_each_variant_changes_one_step_or_the_batches(benchmark):
+    less, recipes = benchmark("one_step_less"), benchmark("recipes")
+    course = vars(recipes.ladder()[recipes.COURSE])
+    for name, change in {**less.BATCHES, **less.WITHOUT}.items():
+        assert all(course[step] != value for step, value in change.items()), name
+    steps = set().union(*less.WITHOUT.values())
+    assert steps == set(course) - {"rate", "epochs", "batch_size", "order"}
+
+
+def test_weightings_are_trained_and_undone(benchmark, small_run):
+    weighting, splits = benchmark("weighting"), small_run.splits
+    table = pd.concat(weighting.rows("small", small_run, {**splits, "test": splits["validation"]}, seed=1))
+    assert table.groupby("weighting")["split"].count().eq(2 * len(small_run.label_names)).all()
+    of = table[table["split"] == "test"].set_index(["weighting", "label"])
+    for undone in ("Brier undone", "log loss undone"):
+        assert of.loc[["none", "sqrt", "full", "balanced"], undone].notna().all()
+        assert of.loc[["focal", "asymmetric"], undone].isna().all()
+    assert np.allclose(of.loc["none", "Brier"], of.loc["none", "Brier undone"])
+    assert not np.allclose(of.loc["full", "Brier"], of.loc["full", "Brier undone"])
+
+
+def test_losses_that_weigh_by_the_answer(benchmark):
+    weighting = benchmark("weighting")
+    p, labels = torch.tensor([0.9, 0.2, 0.03]), torch.tensor([1.0, 0.0, 0.0])
+    by_hand = [-(0.1**2) * np.log(0.9), -(0.2**2) * np.log(0.8), -(0.03**2) * np.log(0.97)]
+    assert np.allclose(weighting.focal(p.logit(), labels), by_hand, atol=1e-6)
+    by_hand = [-np.log(0.9), -(0.15**4) * np.log(0.85), 0]
+    assert np.allclose(weighting.asymmetric(p.logit(), labels), by_hand, atol=1e-6)
+
+
+def test_epochs_are_noted_one_by_one(benchmark, small_run):
+    overfitting, splits = benchmark("overfitting"), small_run.splits
+    overfitting.EPOCHS = 2
+    table = pd.DataFrame(overfitting.rows(small_run, splits, 1, "all layers"))
+    assert table["epoch"].tolist() == [1, 2]
+    assert np.isfinite(table[["training loss", "validation loss", "macro-AP", "F1 macro"]]).all(axis=None)
 
 
 @pytest.mark.parametrize("name", ["recipes", "training", "learning_curve", "intervals", "thresholds", "all_goemotions"])
