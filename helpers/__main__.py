@@ -120,9 +120,7 @@ PARAMETERS = (
 
 def train_model(options):
     """Train notebook 4's model, or find it there, and print its scores; 0."""
-    if (
-        "RANK" not in os.environ
-    ):  # several GPUs take several processes: one would multiply the batch size by their number
+    if "RANK" not in os.environ:  # a single process with several GPUs would multiply the batch size by their number
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     with nullcontext() if FIRST else open(os.devnull, "w") as nowhere, redirect_stdout(nowhere or sys.stdout):
         from helpers import sharing

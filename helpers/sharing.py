@@ -91,11 +91,15 @@ def _train(run, state, folder):
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(EpochKeeper)
-    trainer.add_callback(EpochPrinter)
+    printer = EpochPrinter()
+    trainer.add_callback(printer)
     if last:
         trainer.epochs_done = round(read_state(last)["epoch"])
         print(f"going on after epoch {trainer.epochs_done}, where an earlier training was cut off", flush=True)
-    trainer.train(resume_from_checkpoint=last and str(last))
+    try:
+        trainer.train(resume_from_checkpoint=last and str(last))
+    finally:
+        printer.close()
     if state.is_main_process:
         seconds = float("nan") if last else time.perf_counter() - start
         save_results(run, trainer, tokenizer, seconds)
@@ -189,6 +193,12 @@ def _checkpoint(folder, step):
 
 class EpochPrinter(ProgressCallback):
     """A progress bar, and a line an epoch as `fit` prints it."""
+
+    def close(self):
+        """End the bar where training did not, so that what is printed next has a line of its own."""
+        if self.training_bar is not None:
+            self.training_bar.close()
+            self.training_bar = None
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and "eval_macro_ap" in logs:
