@@ -97,6 +97,7 @@ def test_frozen_layers_computed_once_change_nothing_but_the_time(benchmark, smal
     assert np.array_equal(before, after)
 
 
+@pytest.mark.all  # takes a while
 def test_the_trainer_is_measured_beside_the_loop_and_beside_the_copied_settings(benchmark, small_run):
     measured = benchmark("trainer")
     table = pd.DataFrame(measured.measure("small", small_run, times=2)).set_index("training")
@@ -120,6 +121,7 @@ def test_each_variant_changes_one_step_or_the_batches(benchmark):
     assert steps == set(course) - {"rate", "epochs", "batch_size", "order"}
 
 
+@pytest.mark.all  # takes a while
 def test_weightings_are_trained_and_undone(benchmark, small_run):
     weighting, splits = benchmark("weighting"), small_run.splits
     table = pd.concat(weighting.rows("small", small_run, {**splits, "test": splits["validation"]}, seed=1))

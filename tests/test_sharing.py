@@ -202,6 +202,7 @@ def arguments(run, output):
     return ["train", *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())]
 
 
+@pytest.mark.all  # takes a while
 def test_the_command_that_is_killed_while_it_saves_goes_on_when_it_is_given_again(start, tmp_path, capsys):
     whole, broken = start("whole"), start("broken")
     sharing.train_together(start("whole"))
