@@ -14,8 +14,6 @@ import pandas as pd
 import recipes
 from common import save_results
 
-from helpers import training
-
 WHOLE = "similar lengths, 16"
 BATCHES = {
     WHOLE: {},
@@ -36,23 +34,19 @@ WITHOUT = {
 }
 
 
-def seeds(name, change, run, splits):
+def trained(name, change, run, splits):
     """The course's recipe with one change: a row a seed, on validation."""
     recipe = replace(recipes.ladder()[recipes.COURSE], **change)
-    loader = recipes.loaders(run, splits, ["validation"])["validation"]
-    for seed in recipes.SEEDS:
-        model, seconds = recipes.train(recipe, run, splits, seed)
-        y_prob = training.validation(model, loader, run.compute)[1]
-        yield from recipes.rows("movies", name, seed, seconds, splits, {"validation": y_prob})
+    return list(recipes.trained_rows("movies", name, recipe, run, splits, ["validation"]))
 
 
 def main():
     run, splits = recipes.open_run("movies")
-    batches = [row for name, change in BATCHES.items() for row in seeds(name, change, run, splits)]
+    batches = [row for name, change in BATCHES.items() for row in trained(name, change, run, splits)]
     save_results("batches", pd.DataFrame(batches))
     table = [row | {"model": "the whole recipe"} for row in batches if row["model"] == WHOLE]
     for name, change in WITHOUT.items():
-        table += seeds(f"without {name}", change, run, splits)
+        table += trained(f"without {name}", change, run, splits)
         save_results("one_step_less", pd.DataFrame(table))
 
 

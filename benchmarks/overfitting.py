@@ -9,7 +9,6 @@ Results: results/overfitting.csv.
 
 import pandas as pd
 import recipes
-import weighting
 from common import save_results
 
 from helpers import training
@@ -28,13 +27,15 @@ def with_f1(prediction):
     return {**compute_metrics(prediction), "f1": decided["F1 macro"]}
 
 
+def watch_f1(course):
+    course.compute_metrics = with_f1
+
+
 def rows(run, splits, seed, recipe):
     """A row an epoch."""
     weights = training.pos_weights(label_matrix(splits["train"]))
-    frozen = RECIPES[recipe]
-    course = weighting.train(
-        run, seed, weights, None, EPOCHS, with_f1, frozen, save_strategy="no", load_best_model_at_end=False
-    )
+    arguments = {"save_strategy": "no", "load_best_model_at_end": False}
+    course = recipes.by_trainer(run, seed, weights, EPOCHS, RECIPES[recipe], watch_f1, **arguments)
     history = course.state.log_history
     trained = [row["loss"] for row in history if "loss" in row]
     evaluated = [row for row in history if "eval_loss" in row]

@@ -199,18 +199,25 @@ def course_rows(name, run, splits):
         yield from rows(name, "blend with linear SVM", seed, seconds, splits, mixed)
 
 
+def by_trainer(run, seed, pos_weight, epochs, freeze=True, change=None, **arguments):
+    """The Trainer after training by the course's recipe; `change` is called with it before."""
+    seed_everything(seed)
+    ours = replace(run, settings=replace(run.settings, seed=seed, epochs=epochs, freeze=freeze))
+    with quiet_loading(), tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        model, tokenizer, _ = trainer.untrained(ours)
+        course = trainer.build_trainer(ours, model, tokenizer, pos_weight, folder, **arguments)
+        if change:
+            change(course)
+        course.train()
+    return course
+
+
 def trainer_rows(name, run, splits):
     """The course's recipe, trained by the Trainer: a row a seed and split."""
     pos_weight = training.pos_weights(label_matrix(splits["train"]))
     for seed in SEEDS:
-        seed_everything(seed)
-        ours = replace(run, settings=replace(run.settings, seed=seed, epochs=ladder()[COURSE].epochs))
-        with quiet_loading(), tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-            model = models.load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
-            training.freeze_lower_layers(model)
-            models.add_mean_pooling(model)
-            course = trainer.build_trainer(ours, model, models.load_tokenizer(run.checkpoint), pos_weight, folder)
-            seconds = course.train().metrics["train_runtime"]
+        course = by_trainer(run, seed, pos_weight, ladder()[COURSE].epochs)
+        seconds = course.state.log_history[-1]["train_runtime"]
         predictions = {}
         for split, batches in loaders(run, splits, ("validation", "test")).items():
             library = Library(course.model)

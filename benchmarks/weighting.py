@@ -9,11 +9,8 @@ for negatives, margin .05). The built-in comments, and 2,000 training rows of Go
 on validation. "Undone" are the probabilities p / (p + w (1 - p)). Results: results/weighting.csv.
 """
 
-import io
 import sys
 import tempfile
-from contextlib import redirect_stdout
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,12 +22,10 @@ from common import save_results
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 from torch.nn.functional import logsigmoid
 
-from helpers import models, trainer, training
+from helpers import training
 from helpers.data import label_matrix
-from helpers.device import seed_everything
 from helpers.labels import count_positives, label_shares
 from helpers.metrics import label_average_precision
-from helpers.quiet import quiet_loading
 from helpers.thresholds import tune_thresholds
 
 BOTH = ("validation", "test")
@@ -55,6 +50,11 @@ def loss_of(cells, model, inputs, return_outputs=False, num_items_in_batch=None)
     return (loss, outputs) if return_outputs else loss
 
 
+def with_loss(cells):
+    """What gives a Trainer a loss of cells; None where the one it has stays."""
+    return cells and (lambda course: setattr(course, "compute_loss", partial(loss_of, cells)))
+
+
 def weightings(y_train):
     """{name: (pos_weight or None, a loss of cells or None)}."""
     n_pos = torch.from_numpy(count_positives(y_train)).float()
@@ -66,24 +66,6 @@ def weightings(y_train):
         "focal": (None, focal),
         "asymmetric": (None, asymmetric),
     }
-
-
-def train(run, seed, pos_weight, cells, epochs=None, metrics=trainer.compute_metrics, freeze=True, **arguments):
-    """A Trainer that has trained the course's recipe."""
-    seed_everything(seed)
-    ours = replace(run, settings=replace(run.settings, seed=seed, epochs=epochs or run.settings.epochs))
-    with quiet_loading(), tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        model = models.load_model(run.checkpoint, run.label_names, attn_implementation=run.compute.attention)
-        if freeze:
-            training.freeze_lower_layers(model)
-        models.add_mean_pooling(model)
-        tokenizer = models.load_tokenizer(run.checkpoint)
-        course = trainer.build_trainer(ours, model, tokenizer, pos_weight, folder, **arguments)
-        course.compute_metrics = metrics
-        if cells:
-            course.compute_loss = partial(loss_of, cells)
-        course.train()
-    return course
 
 
 def per_label(y_true, y_prob, cuts, weight):
@@ -108,7 +90,8 @@ def rows(name, run, splits, seed):
     """A row a weighting, split and label."""
     batches = recipes.loaders(run, splits, BOTH)
     for weighting, (pos_weight, cells) in weightings(label_matrix(splits["train"])).items():
-        model = recipes.Library(train(run, seed, pos_weight, cells).model)
+        course = recipes.by_trainer(run, seed, pos_weight, run.settings.epochs, change=with_loss(cells))
+        model = recipes.Library(course.model)
         found = {split: training.validation(model, batches[split], run.compute) for split in BOTH}
         cuts = tune_thresholds(*found["validation"])
         weight = None if cells else 1 if pos_weight is None else pos_weight.double().numpy()

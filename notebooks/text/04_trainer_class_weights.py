@@ -13,7 +13,7 @@
 #
 # A word that is new to you is in the [glossary](https://github.com/multilabel-course/multilabel-course/blob/main/docs/glossary.md).
 #
-# **Time:** a minute and a quarter to two and a half minutes on the built-in data, on two CPU cores that compute in bf16, and up to six where they only have fp32 (`print(run)` below says which). With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to one minute, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
+# **Time:** six minutes on the built-in data, on two CPU cores that only have fp32, and a good deal less where they compute in bf16 (`print(run)` below says which). With data of your own: up to four minutes for 1,500 one-line texts with 60 labels; for 2,500 texts as long as MAX_LEN up to one minute, and up to one more for each epoch, of which there are 3 to 20. On a GPU: not measured.
 
 # %% [markdown]
 # ## Set-up

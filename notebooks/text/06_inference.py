@@ -452,7 +452,7 @@ if possible:
 result
 
 # %% [markdown]
-# On the built-in comments max ranks better than cutting; whether better than mean, these texts can't tell. And that is so for texts in which one passage decides, since we made them like that.
+# On the built-in comments the model of this run ranks better by max than by cutting (another seed was not tried); whether better than by mean, these texts can't tell. And that is so for texts in which one passage decides, since we made them like that.
 #
 # Which pooling, then? **max** says "somewhere in this text", which suits a threat or a topic: one clear passage is enough, and ninety harmless ones don't outvote it. **mean** says "on the whole", which suits tone and style. Like a threshold, it is chosen on validation.
 #
